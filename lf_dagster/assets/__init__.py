@@ -1,0 +1,18 @@
+"""The Dagster assets of a project: thin glue around source, warehouse, events and destinations."""
+
+from lf_dagster.assets.common import WAREHOUSE_POOL, asset_key
+from lf_dagster.assets.deliveries import DeliveryConfig, build_delivery_asset
+from lf_dagster.assets.models import build_event_assets, build_typed_assets, build_view_specs
+from lf_dagster.assets.raw import build_raw_assets, build_source_spec
+
+__all__ = [
+    "WAREHOUSE_POOL",
+    "DeliveryConfig",
+    "asset_key",
+    "build_delivery_asset",
+    "build_event_assets",
+    "build_raw_assets",
+    "build_source_spec",
+    "build_typed_assets",
+    "build_view_specs",
+]

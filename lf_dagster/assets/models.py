@@ -1,0 +1,172 @@
+"""Typed tables and event tables in DuckDB: one step and one transaction per layer, every table an asset."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import dagster as dg
+
+from lf_dagster.assets.common import (
+    WAREHOUSE_POOL,
+    asset_key,
+    dagster_failures,
+    hours_of,
+    open_lake,
+    open_warehouse,
+    record_hour,
+)
+from lf_dagster.assets.metadata import PARTITION_ROWS, column_lineage, column_schema
+from lf_dagster.assets.raw import declared_streams
+from lf_dagster.config import ProjectSettings
+from lf_dagster.errors import ConfigError
+from lf_dagster.events import event_models, run_events
+from lf_dagster.hours import Hour
+from lf_dagster.lake import Lake
+from lf_dagster.warehouse import Model, ModelRun, load_models, run_typed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SourceIdentity:
+    """Which Langfuse project the extracts of some hours came from, as their files say."""
+
+    project_id: str
+    project_name: str
+    host: str
+
+    @classmethod
+    def of(cls, lake: Lake, project: str, hours: Sequence[Hour]) -> SourceIdentity:
+        """Read from the newest hour's extract; ConfigError for an hour that has none."""
+        for hour in hours:
+            if not lake.extract_exists(project, "observations", hour):
+                raise ConfigError(
+                    f"no extract of {hour.key} for project {project}",
+                    hint=f"Materialize {project}/raw_observations and {project}/raw_scores for this hour first.",
+                )
+        facts = lake.extract_facts(project, "observations", hours[-1]) or {}
+        return cls(facts["project_id"], facts["project_name"], facts["host"])
+
+
+def build_typed_assets(
+    settings: ProjectSettings, *, partitions: dg.HourlyPartitionsDefinition, backfill_policy: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
+    """The typed tables: observations, traces, generations, scores."""
+
+    def run(context: dg.AssetExecutionContext, lake: Lake, hours: Sequence[Hour], source: SourceIdentity) -> ModelRun:
+        return run_typed(
+            open_warehouse(settings, lake),
+            lake,
+            settings,
+            project_id=source.project_id,
+            project_name=source.project_name,
+            hours=hours,
+            run_id=context.run_id,
+            now=datetime.now(timezone.utc),
+        )
+
+    models = [model for model in load_models("typed") if model.kind == "table"]
+    return _layer(settings, "typed", models, run, partitions=partitions, backfill_policy=backfill_policy)
+
+
+def build_event_assets(
+    settings: ProjectSettings, *, partitions: dg.HourlyPartitionsDefinition, backfill_policy: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
+    """The event tables: one row per event that a destination may get."""
+
+    def run(context: dg.AssetExecutionContext, lake: Lake, hours: Sequence[Hour], source: SourceIdentity) -> ModelRun:
+        return run_events(
+            open_warehouse(settings, lake),
+            settings,
+            project_id=source.project_id,
+            project_name=source.project_name,
+            host=source.host,
+            hours=hours,
+            run_id=context.run_id,
+            now=datetime.now(timezone.utc),
+        )
+
+    return _layer(
+        settings, "events", event_models(settings), run, partitions=partitions, backfill_policy=backfill_policy
+    )
+
+
+def build_view_specs(settings: ProjectSettings) -> list[dg.AssetSpec]:
+    """The views over the typed tables (sessions, users): always current, so nothing is ever materialised."""
+    return [_spec(settings, model) for model in load_models("typed") if model.kind == "view"]
+
+
+RunLayer = Callable[[dg.AssetExecutionContext, Lake, Sequence[Hour], SourceIdentity], ModelRun]
+
+
+def _layer(
+    settings: ProjectSettings,
+    layer: str,
+    models: Sequence[Model],
+    run: RunLayer,
+    *,
+    partitions: dg.HourlyPartitionsDefinition,
+    backfill_policy: dg.BackfillPolicy,
+) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=f"{settings.name}__{layer}",
+        specs=[_spec(settings, model) for model in models],
+        partitions_def=partitions,
+        backfill_policy=backfill_policy,
+        can_subset=True,
+        pool=WAREHOUSE_POOL,
+    )
+    def tables(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+        hours, lake = hours_of(context), open_lake(settings)
+        with dagster_failures(context, project=settings.name, log=log):
+            result = run(context, lake, hours, SourceIdentity.of(lake, settings.name, hours))
+        _log_totals(settings.name, layer, result)
+        for key in sorted(context.selected_asset_keys):
+            for hour, rows in result.rows[key.path[-1]].items():
+                record_hour(context, key, hour, {PARTITION_ROWS: rows}, at_once=False)
+            yield dg.MaterializeResult(asset_key=key, metadata=_run_metadata(result))
+
+    return tables
+
+
+def _spec(settings: ProjectSettings, model: Model) -> dg.AssetSpec:
+    assets = _asset_names(settings)
+    return dg.AssetSpec(
+        key=asset_key(settings.name, model.name),
+        deps=[asset_key(settings.name, assets[table]) for table in model.depends_on if table in assets],
+        group_name=settings.name,
+        kinds={"duckdb", "sql"},
+        description=model.description,
+        owners=settings.owners,
+        metadata={
+            "dagster/column_schema": column_schema(model),
+            "dagster/column_lineage": column_lineage(model, settings.name, assets),
+            "dagster/table_name": f"{settings.name}.{model.name}",
+        },
+    )
+
+
+def _asset_names(settings: ProjectSettings) -> dict[str, str]:
+    raw = [f"raw_{stream}" for stream in declared_streams(settings)]
+    tables = [model.name for model in (*load_models("typed"), *event_models(settings))]
+    return {name: name for name in (*raw, *tables)}
+
+
+def _run_metadata(result: ModelRun) -> dict[str, Any]:
+    facts: dict[str, Any] = {"duration_seconds": round(result.duration_seconds, 3)}
+    if result.touched_hours:
+        # Their traces have observations in the hours of this run: rerun them to bring them up to date.
+        facts["stale_hours"] = [hour.key for hour in sorted(result.touched_hours)]
+    return facts
+
+
+def _log_totals(project: str, layer: str, result: ModelRun) -> None:
+    totals = ", ".join(f"{sum(hours.values())} {table}" for table, hours in result.rows.items())
+    log.info("%s: %s: %s in %.1f s", project, layer, totals, result.duration_seconds)
+    if result.touched_hours:
+        stale = ", ".join(hour.key for hour in sorted(result.touched_hours))
+        log.info("%s: traces of other hours have observations in this run's hours; stale now: %s", project, stale)

@@ -1,0 +1,142 @@
+"""Raw extracts: one Parquet file per stream and hour, straight from Langfuse's public API."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+
+from lf_dagster.assets.common import SETTINGS_METADATA, asset_key, dagster_failures, hours_of, open_lake, record_hour
+from lf_dagster.assets.metadata import extract_metadata
+from lf_dagster.config import ProjectSettings
+from lf_dagster.hours import Hour
+from lf_dagster.lake import EXTRACT_SCHEMA
+from lf_dagster.source import HourExtract, LangfuseClient, extract_hours, streams_of
+
+log = logging.getLogger(__name__)
+
+_DESCRIPTIONS = {
+    "observations": "Every observation whose start time lies in the hour, newest version, the whole JSON object as "
+    "Langfuse returned it. An hour without observations is an empty file.",
+    "scores": "Every score whose timestamp lies in the hour, newest version, the whole JSON object.",
+    "traces": "Every trace whose timestamp lies in the hour (legacy read path only), the whole JSON object.",
+}
+
+
+def declared_streams(settings: ProjectSettings) -> tuple[str, ...]:
+    """The streams that are assets of their own.
+
+    With `read_path: auto` the traces of a legacy server are extracted and modelled too, but which server it is
+    becomes known only when an hour runs; the node appears in the graph once `read_path: legacy` is set.
+    """
+    return streams_of("legacy" if settings.langfuse.read_path == "legacy" else "v2")
+
+
+def build_source_spec(settings: ProjectSettings) -> dg.AssetSpec:
+    """The left edge of the graph: the Langfuse project itself, which Dagster does not materialise."""
+    return dg.AssetSpec(
+        key=asset_key(settings.name, "langfuse"),
+        group_name=settings.name,
+        kinds={"langfuse"},
+        description=f"The Langfuse project at {settings.langfuse.host}, read through its public API.",
+        owners=settings.owners,
+        metadata={
+            SETTINGS_METADATA: dg.MetadataValue.json(settings.model_dump(mode="json")),
+            "host": dg.MetadataValue.url(settings.langfuse.host),
+        },
+    )
+
+
+def build_raw_assets(
+    settings: ProjectSettings, *, partitions: dg.HourlyPartitionsDefinition, backfill_policy: dg.BackfillPolicy
+) -> dg.AssetsDefinition:
+    """One multi-asset with an asset per stream."""
+    source = asset_key(settings.name, "langfuse")
+    schema = dg.TableSchema(
+        columns=[
+            dg.TableColumn(name=field.name, type=str(field.type), description=_COLUMN_DOCS.get(field.name))
+            for field in EXTRACT_SCHEMA
+        ]
+    )
+    specs = [
+        dg.AssetSpec(
+            key=asset_key(settings.name, f"raw_{stream}"),
+            deps=[source],
+            group_name=settings.name,
+            kinds={"langfuse", "parquet"},
+            description=_DESCRIPTIONS[stream],
+            owners=settings.owners,
+            metadata={"dagster/column_schema": schema},
+        )
+        for stream in declared_streams(settings)
+    ]
+
+    @dg.multi_asset(
+        name=f"{settings.name}__raw",
+        specs=specs,
+        partitions_def=partitions,
+        backfill_policy=backfill_policy,
+        can_subset=True,
+    )
+    def raw(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+        with dagster_failures(context, project=settings.name, log=log):
+            _extract(context, settings)
+        for key in sorted(context.selected_asset_keys):
+            yield dg.MaterializeResult(asset_key=key)
+
+    return raw
+
+
+_COLUMN_DOCS = {
+    "id": "Langfuse's id of the observation, score or trace.",
+    "trace_id": "The trace that it belongs to, where it has one.",
+    "event_time": "Start time (observations) or timestamp (scores, traces), UTC.",
+    "updated_at": "Langfuse's last write of the row, UTC.",
+    "read_path": "API generation that served the row: v2 or legacy.",
+    "json": "The JSON object as the server sent it.",
+}
+
+
+def _extract(context: dg.AssetExecutionContext, settings: ProjectSettings) -> None:
+    selected = {key.path[-1].removeprefix("raw_") for key in context.selected_asset_keys}
+    hours = hours_of(context)
+
+    def on_hour(extract: HourExtract) -> None:
+        if extract.stream in selected:
+            key = asset_key(settings.name, f"raw_{extract.stream}")
+            record_hour(context, key, extract.hour, extract_metadata(extract), at_once=True)
+
+    with LangfuseClient(settings.langfuse) as client:
+        source = client.describe()
+        streams = _streams_to_read(source.read_path, selected)
+        log.info("%s: reading %s from %s (%s)", settings.name, _span(hours), settings.langfuse.host, source.why)
+        extracts = extract_hours(
+            client,
+            source,
+            project=settings.name,
+            streams=streams,
+            hours=hours,
+            lake=open_lake(settings),
+            run_id=context.run_id,
+            on_hour=on_hour,
+        )
+    _log_totals(settings.name, extracts)
+
+
+def _streams_to_read(read_path: str, selected: set[str]) -> list[str]:
+    # Traces of a legacy server come along with its observations even where they are no asset of their own.
+    wanted = selected | ({"traces"} if read_path == "legacy" and "observations" in selected else set())
+    return [stream for stream in streams_of(read_path) if stream in wanted]
+
+
+def _span(hours: Sequence[Hour]) -> str:
+    return hours[0].key if len(hours) == 1 else f"{len(hours)} hours from {hours[0].key} to {hours[-1].key}"
+
+
+def _log_totals(project: str, extracts: Sequence[HourExtract]) -> None:
+    for stream in dict.fromkeys(extract.stream for extract in extracts):
+        rows = sum(extract.rows for extract in extracts if extract.stream == stream)
+        requests = sum(extract.requests for extract in extracts if extract.stream == stream)
+        log.info("%s: %d %s in %d requests", project, rows, stream, requests)

@@ -1,0 +1,6 @@
+"""A Langfuse project as a few lines of YAML."""
+
+from lf_dagster.component.component import LangfuseProject, ProjectAttributes
+from lf_dagster.component.factory import build_project_definitions
+
+__all__ = ["LangfuseProject", "ProjectAttributes", "build_project_definitions"]

@@ -1,0 +1,56 @@
+"""The component class: validates YAML, fills in the environment, calls the factory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from pydantic import BaseModel, Field
+
+from lf_dagster.component.factory import build_project_definitions
+from lf_dagster.component.scaffolder import LangfuseProjectScaffolder
+from lf_dagster.config import ProjectSettings, load_project
+
+
+class ProjectAttributes(ProjectSettings):
+    """What `attributes:` of a `type: lf_dagster.LangfuseProject` document may say."""
+
+    from_environment: bool = Field(
+        False,
+        description="Fill settings that this file does not give from LANGFUSE_*, MIXPANEL_*, POSTHOG_* and "
+        "LF_DAGSTER_* variables. What the file says wins.",
+    )
+
+
+@dg.scaffold_with(LangfuseProjectScaffolder)
+class LangfuseProject(dg.Component):
+    """Extracts one Langfuse project by the hour, models it in DuckDB and ships it to Mixpanel and PostHog.
+
+    Secrets are named, never given: fields that end in `_env` hold the name of an environment variable,
+    which is read when an asset is materialised.
+    """
+
+    def __init__(self, settings: ProjectSettings) -> None:
+        self.settings = settings
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        return ProjectAttributes
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> LangfuseProject:
+        given: Any = attributes.model_dump(exclude_unset=True) if attributes else {}
+        resolved = dict(context.resolution_context.at_path("attributes").resolve_value(given))
+        return cls(settings_from_attributes(resolved, os.environ))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return build_project_definitions(self.settings)
+
+
+def settings_from_attributes(attributes: Mapping[str, Any], env: Mapping[str, str]) -> ProjectSettings:
+    """Settings of a component document; raises ConfigError."""
+    explicit = dict(attributes)
+    from_environment = explicit.pop("from_environment", False)
+    return load_project(explicit, env if from_environment else None)
