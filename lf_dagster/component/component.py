@@ -45,7 +45,7 @@ class LangfuseProject(dg.Component):
         resolved = dict(context.resolution_context.at_path("attributes").resolve_value(given))
         return cls(settings_from_attributes(resolved, os.environ))
 
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002 - Dagster passes it
         return build_project_definitions(self.settings)
 
 

@@ -220,8 +220,11 @@ class _Exchange:
         self._request_bytes = 0
         self._status: int | None = None
         self._response_bytes = 0
+        self._ahead: deque[Message] = deque()
 
     async def receive(self) -> Message:
+        if self._ahead:
+            return self._ahead.popleft()
         message = await self._receive()
         self._request_bytes += len(message.get("body", b""))
         return message
@@ -232,10 +235,12 @@ class _Exchange:
         self._response_bytes += len(message.get("body", b""))
         await self._send(message)
 
-    async def drain(self) -> None:
-        """Read the request to its end, as a server does that answers without looking."""
-        while (message := await self.receive())["type"] == "http.request" and message.get("more_body"):
-            pass
+    async def read_ahead(self) -> None:
+        """Take the whole request in: it will be handled even if the client goes away meanwhile."""
+        messages = [await self.receive()]
+        while messages[-1]["type"] == "http.request" and messages[-1].get("more_body"):
+            messages.append(await self.receive())
+        self._ahead.extend(messages)
 
     async def cut(self, *, flush: bool = False) -> None:
         """Close the connection under the client; `flush` lets bytes go out that were sent already.
@@ -288,6 +293,8 @@ class _Answer:
 
 
 async def _apply(fault: Fault, app: ASGIApp, exchange: _Exchange) -> None:
+    if fault.cut != "before" or fault.delay_seconds:
+        await exchange.read_ahead()
     if fault.delay_seconds:
         await asyncio.sleep(fault.delay_seconds)
     if fault.cut == "before":
@@ -296,8 +303,6 @@ async def _apply(fault: Fault, app: ASGIApp, exchange: _Exchange) -> None:
     answer = _Answer()
     if fault.status is None or fault.handle:
         await app(exchange.scope, exchange.receive, answer.send)
-    else:
-        await exchange.drain()
     if fault.cut == "after":
         await exchange.cut()
         return

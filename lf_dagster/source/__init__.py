@@ -1,0 +1,19 @@
+"""Reading Langfuse: which read path a deployment serves, and whole hours of its streams into the lake."""
+
+from lf_dagster.source.client import LangfuseClient
+from lf_dagster.source.describe import ProjectInfo, SourceInfo
+from lf_dagster.source.explain import Emptiness, explain_empty
+from lf_dagster.source.extract import HourExtract, extract_hours, streams_of
+from lf_dagster.source.metadata import reread_full_metadata
+
+__all__ = [
+    "Emptiness",
+    "HourExtract",
+    "LangfuseClient",
+    "ProjectInfo",
+    "SourceInfo",
+    "explain_empty",
+    "extract_hours",
+    "reread_full_metadata",
+    "streams_of",
+]

@@ -1,0 +1,48 @@
+# Needs Python 3.10+ and make, nothing else. `make help` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help setup demo ui test test-all lint format docs bench clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(INSTALLED)  ## Make .venv with lf-dagster and the development tools
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## Run the main job on embedded stand-ins of Langfuse, Mixpanel and PostHog
+	@$(BIN)/lf-dagster demo
+
+ui: setup  ## Open the Dagster UI on the demo's data, with the daemon and the stand-ins running
+	@$(BIN)/lf-dagster demo --ui
+
+test: setup  ## Run the tests
+	$(BIN)/pytest -n 2 -m 'not slow'
+
+test-all: setup  ## Run the tests, the slow ones too
+	$(BIN)/pytest -n 2
+
+lint: setup  ## Check style, types, import rules and that the generated docs are current
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m lf_dagster.events.docs --check docs/events.md
+
+format: setup  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: setup  ## Write the generated pages again
+	$(BIN)/python -m lf_dagster.events.docs docs/events.md
+
+bench: setup  ## Measure the main legs on this machine
+	$(BIN)/python -m bench
+
+clean:  ## Remove what the demo and the tools left behind
+	rm -rf .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

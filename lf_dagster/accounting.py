@@ -1,0 +1,123 @@
+"""What a lake says about a project: which hours are extracted, and how each stands at each destination.
+
+Read from the footers of extracts and ledgers alone: no database is opened, nothing waits for a running delivery.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lf_dagster.config import ProjectSettings
+from lf_dagster.destinations import Ledger
+from lf_dagster.hours import ONE_HOUR, Hour
+from lf_dagster.lake import STREAMS, Lake
+
+State = Literal["undelivered", "unfinished", "settled"]
+"""undelivered: no delivery has finished; unfinished: one was cut short, or left events without an answer."""
+
+_COUNTS = ("events", "delivered", "rejected", "skipped", "outstanding", "gone")
+_HOUR_OF_PATH = re.compile(r"/date=(\d{4}-\d{2}-\d{2})/hour=(\d{2})/")
+
+
+@dataclass(frozen=True)
+class HourAtDestination:
+    """How one hour stands at one destination; events = delivered + rejected + skipped + outstanding."""
+
+    hour: Hour
+    state: State
+    events: int = 0
+    delivered: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    outstanding: int = 0
+    gone: int = 0
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """One extracted hour: rows per stream."""
+
+    hour: Hour
+    rows: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ProjectAccount:
+    """A project's extracted hours and, per destination, how each stands."""
+
+    project: str
+    extracted: list[Extracted]
+    destinations: dict[str, list[HourAtDestination]] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> list[Hour]:
+        """Hours without extract between the first and the last extracted hour."""
+        known = [item.hour for item in self.extracted]
+        return _gaps(known)
+
+    def settled_until(self, destination: str) -> Hour | None:
+        """The first hour that is not settled, counted from the first extracted hour; None when nothing is settled."""
+        until: Hour | None = None
+        for item in self.destinations[destination]:
+            if item.state != "settled" or (until is not None and item.hour != until):
+                break
+            until = item.hour.shift(1)
+        return until
+
+    def outstanding(self, destination: str) -> list[HourAtDestination]:
+        """Extracted hours that are not settled."""
+        return [item for item in self.destinations[destination] if item.state != "settled"]
+
+    def total(self, destination: str, count: str) -> int:
+        return sum(getattr(item, count) for item in self.destinations[destination])
+
+
+def account(settings: ProjectSettings, lake: Lake) -> ProjectAccount:
+    """Reads the account of a project; every extracted hour is in it, oldest first."""
+    hours = sorted(_hours_of(lake.glob(lake_pattern(lake, settings.name))))
+    extracted = [Extracted(hour, _rows(lake, settings.name, hour)) for hour in hours]
+    destinations = {
+        name: [_at_destination(Ledger(lake, settings.name, name), hour) for hour in hours]
+        for name in settings.destinations
+    }
+    return ProjectAccount(settings.name, extracted, destinations)
+
+
+def lake_pattern(lake: Lake, project: str) -> str:
+    """Glob of the project's observation extracts."""
+    return f"{lake.root}/raw/project={project}/stream=observations/date=*/hour=*/data.parquet"
+
+
+def _hours_of(paths: Iterable[str]) -> list[Hour]:
+    found = [match for path in paths if (match := _HOUR_OF_PATH.search(path))]
+    return [Hour.from_key(f"{match[1]}-{match[2]}:00") for match in found]
+
+
+def _rows(lake: Lake, project: str, hour: Hour) -> dict[str, int]:
+    facts = {stream: lake.extract_facts(project, stream, hour) for stream in STREAMS}
+    return {stream: int(found["rows"]) for stream, found in facts.items() if found is not None}
+
+
+def _at_destination(ledger: Ledger, hour: Hour) -> HourAtDestination:
+    facts: dict[str, Any] | None = ledger.facts(hour)
+    if ledger.unfinished(hour):
+        return HourAtDestination(hour, "unfinished", **_counts(facts or {}))
+    if facts is None:
+        return HourAtDestination(hour, "undelivered")
+    counts = _counts(facts)
+    return HourAtDestination(hour, "unfinished" if counts["outstanding"] else "settled", **counts)
+
+
+def _counts(facts: dict[str, Any]) -> dict[str, int]:
+    return {name: int(facts.get(name, 0)) for name in _COUNTS}
+
+
+def _gaps(hours: Sequence[Hour]) -> list[Hour]:
+    missing: list[Hour] = []
+    for before, after in zip(hours, hours[1:], strict=False):
+        steps = int((after.start - before.start) / ONE_HOUR)
+        missing.extend(before.shift(step) for step in range(1, steps))
+    return missing

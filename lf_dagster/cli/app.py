@@ -1,0 +1,33 @@
+"""The command line: what it offers, and how errors and exit codes look."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from lf_dagster.cli import check, demo, preview, status, sync
+from lf_dagster.cli.console import errors
+from lf_dagster.errors import LfDagsterError
+
+app = typer.Typer(
+    name="lf-dagster",
+    help="Langfuse to Mixpanel and PostHog, exactly.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals may hold secrets
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo.demo)
+app.command()(check.check)
+app.command()(sync.sync)
+app.command()(status.status)
+app.command()(preview.preview)
+
+
+def main() -> None:
+    """Entry point: 0 all well, 1 something failed, 2 wrong usage, 3 done but events were rejected."""
+    try:
+        app()
+    except LfDagsterError as error:
+        errors.print(str(error), style="red", markup=False, highlight=False)
+        sys.exit(1)

@@ -1,0 +1,71 @@
+"""Which projects there are: read from Dagster definitions, so that the command line sees what Dagster sees."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lf_dagster.config import ProjectSettings
+from lf_dagster.errors import ConfigError
+
+ProjectOption = Annotated[str | None, typer.Option("--project", "-p", help="Only this project.")]
+ModuleOption = Annotated[
+    str, typer.Option("--module", "-m", help="Python module with the Dagster definitions.", show_default=True)
+]
+DEFAULT_MODULE = "lf_dagster.definitions"
+
+
+def load_environment() -> None:
+    """Reads `.env` of the current folder, as `dagster dev` does; variables that are set already win."""
+    from dotenv import load_dotenv
+
+    load_dotenv(Path.cwd() / ".env")
+
+
+def load_definitions(module: str) -> Any:
+    """The Dagster definitions of a module."""
+    import dagster as dg
+
+    load_environment()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = importlib.import_module(module)
+        found = getattr(loaded, "defs", None)
+        if found is None:
+            raise ConfigError(f"module {module} has no `defs`", hint="Name the module that Dagster loads, with -m.")
+        return found if isinstance(found, dg.Definitions) else found.load_definitions()
+
+
+def projects_of(definitions: Any, only: str | None = None) -> list[ProjectSettings]:
+    """The Langfuse projects in some definitions, as their source assets describe themselves."""
+    from lf_dagster.assets.common import SETTINGS_METADATA
+
+    found = [
+        ProjectSettings.model_validate(spec.metadata[SETTINGS_METADATA].value)
+        for spec in definitions.resolve_all_asset_specs()
+        if SETTINGS_METADATA in spec.metadata
+    ]
+    chosen = [project for project in found if only in (None, project.name)]
+    if not chosen:
+        known = ", ".join(project.name for project in found) or "none"
+        raise ConfigError(f"no project {only!r}" if only else "no Langfuse project", hint=f"Known projects: {known}.")
+    return chosen
+
+
+def dagster_instance() -> Any:
+    """The instance that the UI shows: DAGSTER_HOME, else the current folder if it has a dagster.yaml.
+
+    Without either, history is kept only for this process.
+    """
+    import dagster as dg
+
+    if not os.environ.get("DAGSTER_HOME") and (Path.cwd() / "dagster.yaml").exists():
+        os.environ["DAGSTER_HOME"] = str(Path.cwd())
+    if os.environ.get("DAGSTER_HOME"):
+        return dg.DagsterInstance.get()
+    return dg.DagsterInstance.ephemeral()

@@ -1,0 +1,77 @@
+"""What a delivery would do, without doing it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from lf_dagster.config import ProjectSettings
+from lf_dagster.destinations.base import Destination
+from lf_dagster.destinations.deliver import PrepareSql, events_sql
+from lf_dagster.destinations.ledger import Ledger
+from lf_dagster.destinations.plan import Planner
+from lf_dagster.hours import Hour
+from lf_dagster.lake import Lake
+from lf_dagster.warehouse import Warehouse
+
+_QUERY = """
+SELECT p.kind, p.event, p.entity_id, p.event_id, p.time_ms, p.distinct_id, d.action,
+    coalesce(d.reason, if(d.previous_identity IS NULL, NULL, 'changed')) AS reason, p.truncated, p.payload
+FROM decision d JOIN prepared p ON p.rowid = d.prepared_row
+ORDER BY d.action <> 'send', p.time_ms, p.event_id, p.event
+LIMIT $limit
+"""
+_NAMES = (
+    *("kind", "event", "entity_id", "event_id", "time_ms", "distinct_id", "action", "reason", "truncated"),
+    "payload",
+)
+
+
+def preview(
+    destination: Destination,
+    *,
+    project: ProjectSettings,
+    project_id: str,
+    project_name: str,
+    host: str,
+    warehouse: Warehouse,
+    lake: Lake,
+    hour: Hour,
+    now: datetime,
+    resend: bool = False,
+    limit: int = 20,
+    prepare: PrepareSql | None = None,
+) -> list[dict[str, Any]]:
+    """The first events of an hour, those to be sent first, each with what a delivery would do with it.
+
+    Keys: `kind`, `event`, `entity_id`, `event_id`, `time_ms`, `distinct_id`, `action` (send, unchanged, filtered,
+    invalid, identity_changed or refused), `reason`, `truncated` (names of properties that were cut) and `payload`
+    (the event as it would be sent). Nothing is sent, asked or written; with `protocol: auto` an event has its
+    Capture V1 form.
+    """
+    if prepare is None:
+        prepare = events_sql(destination.name, project, project_id=project_id, project_name=project_name, host=host)
+    ledger = Ledger(lake, project.name, destination.name)
+    with warehouse.connect(read_only=True) as con:
+        Planner(
+            con,
+            ledger,
+            destination,
+            [hour],
+            prepare(destination.assumed_protocol),
+            now=now,
+            run_id="preview",
+            resend=resend,
+        ).decide(repair=False)
+        rows = con.execute(_QUERY, {"limit": limit}).fetchall()
+    return [_readable(dict(zip(_NAMES, row, strict=True))) for row in rows]
+
+
+def _readable(item: dict[str, Any]) -> dict[str, Any]:
+    """The payload as an object; as text when it is the very thing that is wrong."""
+    try:
+        return {**item, "payload": msgspec.json.decode(item["payload"])}
+    except (msgspec.DecodeError, TypeError):
+        return item

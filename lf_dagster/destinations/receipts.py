@@ -1,0 +1,83 @@
+"""Ledger rows out of a batch and its outcome, column-wise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from lf_dagster.destinations.base import UNVERIFIED, BatchOutcome
+from lf_dagster.destinations.batching import Batch
+from lf_dagster.destinations.ledger import LEDGER_SCHEMA
+
+_HELD = ("identity", "previous_identity", "previous_hash")
+_COPIED = ("event", "event_id", "kind", "entity_id", "time_ms", "distinct_id", "identity", "payload_hash")
+
+
+def receipts(batch: Batch, outcome: BatchOutcome, *, moment: datetime, run_id: str) -> pa.Table:
+    """Rows of LEDGER_SCHEMA for the settled events of a batch: delivered ones and rejected ones."""
+    always = {"run_id": run_id, "gone_at": None, "written_at": moment}
+    if not (outcome.rejected or outcome.pending):
+        return _table(batch.rows, {**always, **_delivered(batch.rows, outcome.notes, range(len(batch)), moment)})
+    apart = {*outcome.rejected, *outcome.pending}
+    taken = [row for row in range(len(batch)) if row not in apart]
+    delivered, rejected = _take(batch, taken), _take(batch, list(outcome.rejected))
+    return pa.concat_tables(
+        [
+            _table(delivered, {**always, **_delivered(delivered, outcome.notes, taken, moment)}),
+            _table(rejected, {**always, **_rejected(rejected, list(outcome.rejected.values()))}),
+        ]
+    )
+
+
+def _delivered(
+    rows: pa.RecordBatch, notes: Mapping[int, str], numbers: Sequence[int], moment: datetime
+) -> dict[str, Any]:
+    return {
+        "status": "delivered",
+        "reason": pa.array([notes.get(number) for number in numbers], pa.string()) if notes else None,
+        "delivered_at": moment,
+        "delivered_identity": rows.column("identity"),
+        "delivered_hash": rows.column("payload_hash"),
+        "payload": None,
+    }
+
+
+def _rejected(rows: pa.RecordBatch, reasons: Sequence[str]) -> dict[str, Any]:
+    """What the destination holds stays what it was, except that an unverified event may be there: then by identity."""
+    previous = zip(*(rows.column(name).to_pylist() for name in _HELD), strict=True)
+    held = [
+        (identity, None) if reason.startswith(UNVERIFIED) else (before, content)
+        for reason, (identity, before, content) in zip(reasons, previous, strict=True)
+    ]
+    return {
+        "status": "rejected",
+        "reason": pa.array(reasons, pa.string()),
+        "delivered_at": rows.column("previous_at"),
+        "delivered_identity": pa.array([identity for identity, _ in held], pa.string()),
+        "delivered_hash": pa.array([content for _, content in held], pa.string()),
+        "payload": pa.array([text[:-1] for text in rows.column("payload").to_pylist()], pa.string()),
+    }
+
+
+def _take(batch: Batch, rows: Sequence[int]) -> pa.RecordBatch:
+    return batch.rows.take(pa.array(rows, pa.int64()))
+
+
+def _table(rows: pa.RecordBatch, values: Mapping[str, Any]) -> pa.Table:
+    """The ledger's columns: copied from the spool's rows, given as arrays, or one value for all rows."""
+    columns = [_column(rows, field, values) for field in LEDGER_SCHEMA]
+    return pa.Table.from_arrays(columns, schema=LEDGER_SCHEMA)
+
+
+def _column(rows: pa.RecordBatch, field: pa.Field, values: Mapping[str, Any]) -> pa.Array:
+    if field.name == "partition_hour":
+        return rows.column("hour").cast(field.type)
+    if field.name in _COPIED:
+        return rows.column(field.name).cast(field.type)
+    value = values[field.name]
+    if isinstance(value, pa.Array):
+        return value.cast(field.type)
+    return pa.repeat(pa.scalar(value, field.type), rows.num_rows)

@@ -1,0 +1,102 @@
+"""The property catalogue: what each event means, loaded from `catalogue.yaml`."""
+
+from __future__ import annotations
+
+import functools
+from importlib import resources
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from lf_dagster.config import Compatibility, EventKind
+
+PropertyType = Literal["string", "integer", "number", "list", "map"]
+Role = Literal["user_id", "user_url"]
+
+CONTEXT_COLUMNS: dict[str, str] = {
+    "entity_id": "Langfuse id of what the event is about.",
+    "trace_id": "Trace, where there is one.",
+    "event_time": "Time of the event.",
+    "user_id": "User that the event is attributed to.",
+    "session_id": "Langfuse session.",
+    "environment": "Langfuse environment.",
+    "trace_name": "Name of the trace.",
+    "tags": "Tags of the trace.",
+    "observation_type": "Type of the observation; NULL for traces and scores.",
+    "level": "Level of the observation; NULL for traces and scores.",
+    "mixpanel_session_id": "Metadata `$mixpanel_session_id`.",
+    "posthog_session_id": "Metadata `$posthog_session_id`.",
+}
+"""Columns of every event table beside its properties, with documentation."""
+
+NATIVE_PREFIX = "native_"
+"""Prefix of a column that holds what Langfuse's own integration sends, where it differs."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Property(_Part):
+    """One property on the wire. Expressions are SQL over the event's source; units of the documented form."""
+
+    name: str
+    type: PropertyType
+    doc: str
+    expression: str
+    unit: str | None = None
+    native: str | None = None
+    only: Compatibility | None = None
+    omit_when_null: bool = False
+    role: Role | None = None
+
+    def is_in(self, compatibility: Compatibility) -> bool:
+        """Whether this compatibility sends the property."""
+        return self.only in (None, compatibility)
+
+    def column(self, compatibility: Compatibility) -> str:
+        """Column of the event table that holds the value for this compatibility."""
+        return NATIVE_PREFIX + self.name if compatibility == "native" and self.native else self.name
+
+
+class SkipRule(_Part):
+    """Events that are accounted as skipped instead of sent."""
+
+    reason: str
+    when: str
+    doc: str
+    only: Compatibility | None = None
+
+
+class Event(_Part):
+    """One kind of event."""
+
+    kind: EventKind
+    description: str
+    names: dict[str, str]
+    source: str
+    context: dict[str, str]
+    native_context: dict[str, str] = Field(default_factory=dict)
+    skip: tuple[SkipRule, ...] = ()
+    properties: tuple[Property, ...]
+
+    @property
+    def table(self) -> str:
+        """Name of the event table."""
+        return f"{self.kind}_events"
+
+    def sent(self, compatibility: Compatibility) -> list[Property]:
+        """The properties that this compatibility sends, in catalogue order."""
+        return [item for item in self.properties if item.is_in(compatibility)]
+
+    def context_column(self, name: str, compatibility: Compatibility) -> str:
+        """Column of the event table that holds a context value for this compatibility."""
+        return NATIVE_PREFIX + name if compatibility == "native" and name in self.native_context else name
+
+
+@functools.lru_cache(maxsize=1)
+def load_catalogue() -> tuple[Event, ...]:
+    """All events: trace, generation, score, observation."""
+    text = (resources.files("lf_dagster.events") / "catalogue.yaml").read_text(encoding="utf-8")
+    return tuple(Event.model_validate(item) for item in yaml.safe_load(text)["events"])

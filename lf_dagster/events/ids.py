@@ -1,0 +1,34 @@
+"""Event ids: uuid v5, equal to those of Langfuse's own integrations (contracts: langfuse.md 12.3), in Python and SQL."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Literal
+
+DestinationName = Literal["mixpanel", "posthog"]
+
+NAMESPACES: dict[str, uuid.UUID] = {
+    "mixpanel": uuid.UUID("8f7c3e42-9a1b-4d5f-8e2a-1c6b9d3f4e7a"),
+    "posthog": uuid.UUID("0f6c91df-d035-4813-b838-9741ba38ef0b"),
+}
+"""Namespace per destination, as in Langfuse: moving over from its integration does not double count."""
+
+
+def event_id(destination: DestinationName, project_id: str, entity_id: str) -> str:
+    """uuid v5 of `<project_id>-<entity_id>`. The same for a generation and an observation event of one id."""
+    return str(uuid.uuid5(NAMESPACES[destination], f"{project_id}-{entity_id}"))
+
+
+def event_digest_sql(destination: DestinationName, project_id: str, entity_id: str) -> str:
+    """SQL for the SHA-1 hex digest behind `event_id`; `entity_id` is a SQL expression."""
+    prefix = project_id.replace("'", "''")
+    return f"sha1(from_hex('{NAMESPACES[destination].hex}') || encode('{prefix}-' || {entity_id}))"
+
+
+def event_id_sql(digest: str) -> str:
+    """SQL that forms the uuid v5 text from a digest column (version 5, RFC 4122 variant)."""
+    variant = f"substr('89ab', ('0x' || substr({digest}, 17, 1))::INT % 4 + 1, 1)"
+    return (
+        f"concat(substr({digest}, 1, 8), '-', substr({digest}, 9, 4), '-5', substr({digest}, 14, 3), '-', "
+        f"{variant}, substr({digest}, 18, 3), '-', substr({digest}, 21, 12))"
+    )

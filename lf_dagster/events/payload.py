@@ -1,0 +1,344 @@
+"""What a destination is sent: one JSON object per event, formed by generated SQL.
+
+Payloads are concatenated from fragments (`"key":value`): that is cheaper than building JSON values, and a fragment
+that is NULL vanishes. Sub-selects follow each other: values (settings applied), cut values, fragments, payload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from lf_dagster.config import Compatibility, DestinationSettings
+from lf_dagster.events.catalogue import Event, Property
+from lf_dagster.events.filters import skip_reason_sql
+from lf_dagster.events.ids import DestinationName, event_digest_sql, event_id_sql
+from lf_dagster.warehouse import ALIAS
+from lf_dagster.warehouse.database import identifier, literal
+
+UNKNOWN_USER = "langfuse_unknown_user"
+"""Property value of events without user (documented). Never a distinct id: it would become one giant user."""
+
+TRUNCATED_PROPERTY = "langfuse_truncated_properties"
+"""Property that lists what was cut."""
+
+MAX_CHARACTERS = 255
+MAX_ITEMS = 254
+"""Mixpanel cuts longer strings silently and refuses longer lists and larger objects (mixpanel.md 4.1)."""
+
+MIXPANEL_DENIED_IDS = (
+    "undefined", "null", "nil", "none", "unknown", "n/a", "na", "anon", "anonymous", "false", "true", "0", "-1",
+    "00000000-0000-0000-0000-000000000000", "<nil>", "[]", "{}", "lmy47d", "",
+)  # fmt: skip
+"""Mixpanel refuses these as distinct id (mixpanel.md 4.2); compared trimmed, in lower case."""
+
+POSTHOG_ILLEGAL_IDS = (
+    "0", "00000000-0000-0000-0000-000000000000", "[object object]", "anonymous", "anonymous-user", "backend",
+    "distinct_id", "distinctid", "email", "false", "guest", "id", "nan", "none", "not_authenticated", "null",
+    "system", "true", "undefined", "user", "",
+)  # fmt: skip
+"""PostHog switches person processing off for these (posthog.md 11)."""
+
+POSTHOG_MAX_DISTINCT_ID = 200
+"""PostHog cuts longer distinct ids on the batch route and refuses them on V1 (posthog.md 3, 8.1)."""
+
+LIBRARY = "lf_dagster"
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Generates the SELECT of one event kind for one destination; subclasses know the destination's rules.
+
+    `types`: SQL types of the event table's columns. `salt`: user ids are sent as SHA-256 of salt and id.
+    """
+
+    event: Event
+    types: dict[str, str]
+    settings: DestinationSettings
+    compatibility: Compatibility
+    project_id: str
+    schema: str
+    salt: str | None
+
+    destination: DestinationName = "mixpanel"
+    session_property = "session_id"
+    bad_ids: tuple[str, ...] = ()
+    max_distinct_id = MAX_CHARACTERS
+
+    @property
+    def documented(self) -> bool:
+        return self.compatibility == "documented"
+
+    @property
+    def properties(self) -> list[Property]:
+        """The catalogue properties that are sent, in their order."""
+        return [
+            item
+            for item in self.event.sent(self.compatibility)
+            if self.wants(item.name) and not (item.role == "user_url" and self.salt)
+        ]
+
+    def wants(self, name: str) -> bool:
+        """Whether the allow and deny lists let a property through; protocol keys are never asked."""
+        allowed = self.settings.properties is None or name in self.settings.properties
+        return allowed and name not in self.settings.exclude_properties
+
+    def select(self) -> str:
+        """The whole SELECT, with the columns that `prepared_sql` promises."""
+        name = literal(self.event.names[self.destination])
+        body = f"SELECT *, {self.distinct_id()} AS distinct_id, {concat(self.body())} AS body FROM ({self._cut()})"
+        return (
+            f"SELECT hour, {literal(self.event.kind)} AS kind, {name} AS event, entity_id, event_id, time_ms, "
+            f"distinct_id, {self.identity()} AS identity, md5({concat(self.hashed())}) AS payload_hash, "
+            f"{concat(self.payload())} AS payload, skip_reason, truncated FROM ({body})"
+        )
+
+    # What the destinations differ in
+
+    def session(self) -> str:
+        """The session value over the event table; NULL when there is none."""
+        raise NotImplementedError
+
+    def distinct_id(self) -> str:
+        raise NotImplementedError
+
+    def identity(self) -> str:
+        """What the destination tells events apart by, beside event name and id."""
+        raise NotImplementedError
+
+    def body(self) -> Iterator[str]:
+        """Fragments of the properties object, without the braces."""
+        raise NotImplementedError
+
+    def hashed(self) -> Iterator[str]:
+        """Fragments whose change means that the event has to be sent again; independent of the protocol."""
+        raise NotImplementedError
+
+    def payload(self) -> Iterator[str]:
+        raise NotImplementedError
+
+    # Values
+
+    def context(self, name: str) -> str:
+        return self.event.context_column(name, self.compatibility)
+
+    def known_user(self) -> str:
+        """The user id that identifies, or NULL for none and for ids that the destination would refuse."""
+        user = self.context("user_id")
+        bad = ", ".join(map(literal, self.bad_ids))
+        condition = f"lower(trim({user})) NOT IN ({bad})" if bad else f"{user} <> ''"
+        return f"CASE WHEN {condition} THEN {self._hashed(user)} END"
+
+    def _hashed(self, user: str) -> str:
+        return f"sha256({literal(self.salt)} || {user})" if self.salt else user
+
+    def _value(self, item: Property) -> str:
+        column = item.column(self.compatibility)
+        if item.role != "user_id":
+            return column
+        hashed = self._hashed(column)
+        return f"coalesce({hashed}, {literal(UNKNOWN_USER)})" if self.documented else hashed
+
+    def _values(self) -> str:
+        table = f"{ALIAS}.{identifier(self.schema)}.{self.event.table}"
+        columns = [
+            "partition_hour AS hour",
+            "entity_id",
+            "event_time",
+            "epoch_ms(event_time) AS time_ms",
+            f"{event_digest_sql(self.destination, self.project_id, 'entity_id')} AS digest",
+            f"{self.known_user()} AS user_sent",
+            f"{self.session()} AS session_sent",
+            f"{skip_reason_sql(self.event, self.settings.filters, self.compatibility)} AS skip_reason",
+            *(f"{self._value(item)} AS p{number}" for number, item in enumerate(self.properties)),
+        ]
+        return f"SELECT {', '.join(columns)} FROM {table}"
+
+    # Cutting
+
+    def cuttable(self) -> dict[str, tuple[str, str, int]]:
+        """Columns that may be too long: column -> (property name, kind of value, limit)."""
+        return {"user_sent": ("distinct_id", "string", self.max_distinct_id)}
+
+    def _cut(self) -> str:
+        """Values with what is too long cut (documented), the names of what is too long, and the event id."""
+        cuttable = self.cuttable()
+        cuts = [f"{_cut_value(column, kind, limit)} AS {column}" for column, (_, kind, limit) in cuttable.items()]
+        star = f"* REPLACE ({', '.join(cuts)})" if cuts and self.documented else "*"
+        sizes = ", ".join(_size(column, kind) for column, (_, kind, _) in cuttable.items())
+        names = ", ".join(
+            f"CASE WHEN {_too_long(column, kind, limit)} THEN {literal(name)} END"
+            for column, (name, kind, limit) in cuttable.items()
+        )
+        lowest = min(limit for _, _, limit in cuttable.values())
+        # Sizes in bytes are cheap to take; characters are counted only where bytes are too many.
+        truncated = (
+            f"CASE WHEN greatest({sizes}, 0) > {lowest} "
+            f"THEN list_filter([{names}]::VARCHAR[], lambda name: name IS NOT NULL) ELSE [] END"
+        )
+        return f"SELECT {star}, {event_id_sql('digest')} AS event_id, {truncated} AS truncated FROM ({self._values()})"
+
+    # Fragments
+
+    def property_fragments(self) -> Iterator[str]:
+        """`,"name":value` of each catalogue property."""
+        for number, item in enumerate(self.properties):
+            value = self._json(f"p{number}", self.types[item.column(self.compatibility)])
+            key = literal(f',"{item.name}":')
+            if item.omit_when_null:
+                yield f"{key} || {value}"
+            else:
+                yield f"{key}, coalesce({value}, 'null')"
+
+    def truncated_fragment(self) -> Iterator[str]:
+        if self.documented and self.wants(TRUNCATED_PROPERTY):
+            key = literal(f',"{TRUNCATED_PROPERTY}":')
+            yield f"CASE WHEN len(truncated) > 0 THEN {key} || to_json(truncated)::VARCHAR END"
+
+    def _json(self, column: str, sql_type: str) -> str:
+        if sql_type == "BIGINT":
+            return f"{column}::VARCHAR"
+        if sql_type == "DOUBLE" or sql_type.startswith("DECIMAL"):
+            # JSON knows neither infinity nor NaN
+            return f"CASE WHEN isfinite({column}::DOUBLE) THEN {column}::DOUBLE::VARCHAR END"
+        return f"to_json({column})::VARCHAR"
+
+
+class MixpanelPayload(Payload):
+    """An event of `/import`: everything inside `properties` (mixpanel.md 3, 4)."""
+
+    destination: DestinationName = "mixpanel"
+    session_property = "session_id"
+    bad_ids = MIXPANEL_DENIED_IDS
+
+    def session(self) -> str:
+        session = f"nullif({self.context('session_id')}, '')"
+        return f"coalesce({self.context('mixpanel_session_id')}, {session})"
+
+    def distinct_id(self) -> str:
+        return "coalesce(user_sent, '')"
+
+    def identity(self) -> str:
+        return "concat(distinct_id, '|', time_ms)"
+
+    def cuttable(self) -> dict[str, tuple[str, str, int]]:
+        columns = super().cuttable()
+        columns["session_sent"] = (self.session_property, "string", MAX_CHARACTERS)
+        for number, item in enumerate(self.properties):
+            if item.type in ("string", "list", "map"):
+                columns[f"p{number}"] = (item.name, item.type, MAX_CHARACTERS)
+        return columns
+
+    def body(self) -> Iterator[str]:
+        yield """'"time":', time_ms, ',"distinct_id":', to_json(coalesce(user_sent, ''))"""
+        yield """',"$insert_id":"', event_id, '"'"""
+        yield """',"$user_id":' || to_json(user_sent)::VARCHAR"""
+        if self.wants(self.session_property):
+            yield """',"session_id":' || to_json(session_sent)::VARCHAR"""
+        if self.documented:
+            yield """',"ip":"0"'"""  # else every user gets the place of this machine (mixpanel.md 4.6)
+        yield from self.property_fragments()
+        yield from self.truncated_fragment()
+
+    def hashed(self) -> Iterator[str]:
+        yield "body"
+
+    def payload(self) -> Iterator[str]:
+        yield literal(f'{{"event":"{self.event.names["mixpanel"]}","properties":{{')
+        yield "body"
+        yield "'}}'"
+
+
+class PosthogPayload(Payload):
+    """An event of `/batch/` (posthog.md 3); `PosthogV1Payload` has the same content in the V1 form."""
+
+    destination: DestinationName = "posthog"
+    session_property = "$session_id"
+    max_distinct_id = POSTHOG_MAX_DISTINCT_ID
+
+    def session(self) -> str:
+        session = self.context("posthog_session_id")
+        return session if self.documented else f"coalesce({session}, '')"
+
+    def known_user(self) -> str:
+        # Langfuse passes any user id on; documented treats what PostHog calls illegal like no user.
+        bad = POSTHOG_ILLEGAL_IDS if self.documented else ("",)
+        user = self.context("user_id")
+        listed = ", ".join(map(literal, bad))
+        return f"CASE WHEN lower(trim({user})) NOT IN ({listed}) THEN {self._hashed(user)} END"
+
+    def distinct_id(self) -> str:
+        return "coalesce(user_sent, event_id)"
+
+    def identity(self) -> str:
+        return "concat(distinct_id, '|', strftime(timezone('UTC', event_time), '%Y-%m-%d'))"
+
+    def body(self) -> Iterator[str]:
+        first, *rest = self.property_fragments()
+        yield first.replace("',\"", "'\"", 1)
+        yield from rest
+        url = next((n for n, item in enumerate(self.properties) if item.role == "user_url"), None)
+        if url is not None and self.wants("$set"):
+            yield f"""',"$set":{{"langfuse_user_url":' || CASE WHEN user_sent IS NOT NULL THEN to_json(p{url})::VARCHAR END || '}}'"""
+        yield from self.truncated_fragment()
+
+    def hashed(self) -> Iterator[str]:
+        yield "distinct_id, '|', time_ms, '|', session_sent, '|', body"
+
+    def head(self) -> Iterator[str]:
+        yield literal(f'{{"event":"{self.event.names["posthog"]}","distinct_id":')
+        yield """to_json(distinct_id), ',"uuid":"', event_id, '","timestamp":"'"""
+        yield "strftime(timezone('UTC', event_time), '%Y-%m-%dT%H:%M:%S.%gZ')"
+
+    def payload(self) -> Iterator[str]:
+        yield from self.head()
+        yield "'\",\"properties\":{', body"
+        if self.wants(self.session_property):
+            yield """',"$session_id":' || to_json(session_sent)::VARCHAR"""
+        yield """CASE WHEN user_sent IS NULL THEN ',"$process_person_profile":false' END"""
+        yield literal(f',"$geoip_disable":true,"$lib":"{LIBRARY}","$lib_version":"{version("lf-dagster")}"}}}}')
+
+
+class PosthogV1Payload(PosthogPayload):
+    """An event of Capture V1 (posthog.md 8.1): session and options on top level, sender in the request's header."""
+
+    def payload(self) -> Iterator[str]:
+        yield from self.head()
+        if self.wants(self.session_property):
+            yield """'","session_id":' || to_json(nullif(session_sent, ''))::VARCHAR || ',"options":{'"""
+            yield """CASE WHEN nullif(session_sent, '') IS NULL THEN '","options":{' END"""
+        else:
+            yield """'","options":{'"""
+        yield """'"disable_skew_correction":true'"""
+        yield """CASE WHEN user_sent IS NULL THEN ',"process_person_profile":false' END"""
+        yield """'},"properties":{', body, ',"$geoip_disable":true}}'"""
+
+
+def concat(fragments: Iterator[str]) -> str:
+    """One text out of fragments; those that are NULL vanish."""
+    return f"concat({', '.join(fragments)})"
+
+
+def _size(column: str, kind: str) -> str:
+    return f"strlen({column})" if kind == "string" else f"strlen(to_json({column})::VARCHAR)"
+
+
+def _too_long(column: str, kind: str, limit: int) -> str:
+    if kind == "string":
+        return f"strlen({column}) > {limit} AND length({column}) > {limit}"
+    items = column if kind == "list" else f"map_values({column}) || map_keys({column})"
+    count = f"len({column})" if kind == "list" else f"cardinality({column})"
+    return f"{count} > {MAX_ITEMS} OR list_max(list_transform({items}, lambda item: length(item))) > {limit}"
+
+
+def _cut_value(column: str, kind: str, limit: int) -> str:
+    if kind == "string":
+        return f"CASE WHEN strlen({column}) > {limit} THEN left({column}, {limit}) ELSE {column} END"
+    if kind == "list":
+        cut = f"list_transform({column}[1:{MAX_ITEMS}], lambda item: left(item, {limit}))"
+    else:
+        short = f"list_filter(map_entries({column}), lambda item: length(item.key) <= {limit})[1:{MAX_ITEMS}]"
+        pair = f"{{'key': item.key, 'value': left(item.value, {limit})}}"
+        cut = f"map_from_entries(list_transform({short}, lambda item: {pair}))"
+    return f"CASE WHEN {_size(column, kind)} > {limit} THEN {cut} ELSE {column} END"

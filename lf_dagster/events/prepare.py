@@ -1,0 +1,87 @@
+"""`prepared_sql`: the events of a project as one destination would get them."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Literal
+
+from lf_dagster.config import Compatibility, DestinationSettings, MixpanelSettings, PosthogSettings, ProjectSettings
+from lf_dagster.errors import ConfigError
+from lf_dagster.events.catalogue import load_catalogue
+from lf_dagster.events.ids import DestinationName
+from lf_dagster.events.payload import TRUNCATED_PROPERTY, MixpanelPayload, Payload, PosthogPayload, PosthogV1Payload
+from lf_dagster.events.tables import event_models
+
+Protocol = Literal["import", "v1", "batch"]
+
+_PAYLOADS: dict[Protocol, type[Payload]] = {
+    "import": MixpanelPayload,
+    "batch": PosthogPayload,
+    "v1": PosthogV1Payload,
+}
+_OPTIONAL_KEYS = {"mixpanel": ("session_id",), "posthog": ("$session_id", "$set")}
+
+
+def prepared_sql(
+    destination: DestinationName,
+    settings: ProjectSettings,
+    *,
+    protocol: Protocol,
+    project_id: str,
+    project_name: str,
+    host: str,
+    user_id_salt: str | None,
+) -> str:
+    """A SELECT over the event tables that yields what the destination would be sent, one row per event.
+
+    Columns: hour, kind, event, entity_id, event_id, time_ms, distinct_id, identity, payload_hash, payload,
+    skip_reason, truncated. Restrict it with `WHERE hour IN (...)`: the condition reaches the tables. Project name and
+    host are in the tables already. The text holds the salt when user ids are hashed: never log it.
+    Raises ConfigError for a property name that no event has, or when hashing is on without a salt.
+    """
+    del project_name, host
+    chosen = _settings_of(destination, settings)
+    if chosen.hash_user_ids_env and not user_id_salt:
+        raise ConfigError(f"{destination}: user ids are to be hashed, but the salt is empty")
+    _check_property_names(destination, chosen, settings.compatibility)
+    tables = {model.name: model.schema for model in event_models(settings)}
+    selects = [
+        _PAYLOADS[protocol](
+            event=event,
+            types=tables[event.table],
+            settings=chosen,
+            compatibility=settings.compatibility,
+            project_id=project_id,
+            schema=settings.name,
+            salt=user_id_salt if chosen.hash_user_ids_env else None,
+        ).select()
+        for event in load_catalogue()
+        if event.kind in settings.event_kinds
+    ]
+    return "\nUNION ALL\n".join(selects)
+
+
+def property_names(destination: DestinationName, compatibility: Compatibility) -> list[str]:
+    """Names that `properties` and `exclude_properties` may list, sorted."""
+    names = {item.name for event in load_catalogue() for item in event.sent(compatibility)}
+    return sorted({*names, *_OPTIONAL_KEYS[destination], TRUNCATED_PROPERTY})
+
+
+def _settings_of(destination: DestinationName, settings: ProjectSettings) -> DestinationSettings:
+    """The destination's settings; its defaults for a preview of a destination that is not set up."""
+    if destination == "mixpanel":
+        return settings.mixpanel or MixpanelSettings.model_validate({})
+    return settings.posthog or PosthogSettings.model_validate({})
+
+
+def _check_property_names(
+    destination: DestinationName, settings: DestinationSettings, compatibility: Compatibility
+) -> None:
+    known = property_names(destination, compatibility)
+    for name in (*(settings.properties or ()), *settings.exclude_properties):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3)
+            raise ConfigError(
+                f"{destination}: no event has a property {name!r}",
+                hint=f"Did you mean {', '.join(close)}?" if close else f"Known: {', '.join(known)}.",
+            )

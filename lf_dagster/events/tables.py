@@ -1,0 +1,170 @@
+"""Event tables: one row per event that a destination may get, generated from the property catalogue.
+
+A table holds every property in the documented form and, in columns prefixed `native_`, the form of Langfuse's own
+integration where that differs. So the tables depend on the typed tables and the project alone; settings of a
+destination change what `prepared_sql` makes of them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+
+import duckdb
+
+from lf_dagster.config import EventKind, ProjectSettings
+from lf_dagster.events.catalogue import CONTEXT_COLUMNS, NATIVE_PREFIX, Event, load_catalogue
+from lf_dagster.hours import Hour
+from lf_dagster.warehouse import Model, ModelRun, Warehouse, load_models
+from lf_dagster.warehouse.database import literal
+from lf_dagster.warehouse.lineage import Lineage
+from lf_dagster.warehouse.models import AUDIT_COLUMNS, Column, macros_sql
+from lf_dagster.warehouse.tables import (
+    Audit,
+    Stopwatch,
+    hours_filter,
+    prepare_tables,
+    replace_hours,
+    transaction,
+)
+
+SKIP_COLUMNS = {
+    "skip_reason": "Why the event is not sent, whatever the filters say; NULL when it is.",
+    "native_skip_reason": "The same for compatibility native.",
+}
+
+
+def event_models(settings: ProjectSettings) -> list[Model]:
+    """The event tables of a project's settings, in catalogue order."""
+    return list(_models(settings.event_kinds))
+
+
+def run_events(
+    warehouse: Warehouse,
+    settings: ProjectSettings,
+    *,
+    project_id: str,
+    project_name: str,
+    host: str,
+    hours: Sequence[Hour],
+    run_id: str,
+    now: datetime,
+) -> ModelRun:
+    """Rebuild the event rows of these hours from the typed tables, all tables in one transaction.
+
+    `host` is the origin of Langfuse for links. An event's row depends on typed rows of its own hour alone, so no other
+    hour is ever touched. Raises WarehouseLocked when the database stays locked.
+    """
+    watch = Stopwatch()
+    hours = sorted(set(hours))
+    models = _models(settings.event_kinds)
+    audit = Audit(project_id, run_id, now.astimezone(timezone.utc))
+    with warehouse.connect() as con:
+        con.execute(macros_sql())
+        con.execute(_project_macros(project_id, project_name, host))
+        with transaction(con, settings.name):
+            prepare_tables(con, [model for model in load_models("typed") if model.kind == "table"], settings.name)
+            reshaped = prepare_tables(con, models, settings.name)
+            rows = {model.name: _replace(con, model, settings.name, hours, audit) for model in models}
+    return ModelRun(rows, frozenset(), watch.seconds, reshaped=reshaped)
+
+
+def _replace(
+    con: duckdb.DuckDBPyConnection, model: Model, schema: str, hours: Sequence[Hour], audit: Audit
+) -> dict[Hour, int]:
+    restricted = f"SELECT * FROM ({model.sql}) WHERE {hours_filter('partition_hour', hours)}"
+    return replace_hours(con, model, schema, hours, audit, select=restricted)
+
+
+@functools.lru_cache(maxsize=None)
+def _models(kinds: tuple[EventKind, ...]) -> tuple[Model, ...]:
+    events = [event for event in load_catalogue() if event.kind in kinds]
+    typed = {model.name: model.schema for model in load_models("typed")}
+    queries = {event.table: event_sql(event) for event in events}
+    schemas = _describe(queries, typed)
+    lineage = Lineage(queries, {**typed, **schemas})
+    return tuple(_model(event, queries[event.table], schemas[event.table], lineage) for event in events)
+
+
+def _model(event: Event, sql: str, schema: dict[str, str], lineage: Lineage) -> Model:
+    documented = {name: (text, unit) for name, text, unit in _documentation(event)}
+    columns = tuple(Column(name, kind, *documented[name]) for name, kind in schema.items() if name in documented)
+    audit = tuple(Column(name, kind, text) for name, (kind, text) in AUDIT_COLUMNS.items())
+    return Model(
+        name=event.table,
+        layer="events",
+        sql=sql,
+        description=event.description,
+        columns=(*columns, *audit),
+        depends_on=tuple(lineage.tables(event.table)),
+        lineage={column.name: lineage.column(event.table, column.name) for column in columns},
+    )
+
+
+def _documentation(event: Event) -> Iterator[tuple[str, str, str | None]]:
+    yield "event_kind", "Kind of event.", None
+    for name, text in CONTEXT_COLUMNS.items():
+        yield name, text, None
+        yield NATIVE_PREFIX + name, f"{text} As Langfuse's own integration has it.", None
+    for item in event.properties:
+        yield item.name, item.doc, item.unit
+        yield NATIVE_PREFIX + item.name, f"{item.doc} The native form.", None
+    for name, text in SKIP_COLUMNS.items():
+        yield name, text, None
+
+
+def event_sql(event: Event) -> str:
+    """The SELECT behind an event table: context, properties, their native forms, skip reasons, partition."""
+    columns = [f"{literal(event.kind)} AS event_kind"]
+    columns += [f"{event.context[name]} AS {name}" for name in CONTEXT_COLUMNS]
+    columns += [f"{expression} AS {NATIVE_PREFIX}{name}" for name, expression in event.native_context.items()]
+    for item in event.properties:
+        columns.append(f"{item.expression} AS {item.name}")
+        if item.native:
+            columns.append(f"{item.native} AS {NATIVE_PREFIX}{item.name}")
+    columns.append(f"{_skip_sql(event, 'documented')} AS skip_reason")
+    columns.append(f"{_skip_sql(event, 'native')} AS native_skip_reason")
+    first = "o." if " JOIN " in event.source else ""
+    columns += [f"{first}read_path", "partition_hour"]
+    listed = ",\n    ".join(columns)
+    return f"SELECT\n    {listed}\nFROM {event.source}"
+
+
+def _skip_sql(event: Event, compatibility: str) -> str:
+    rules = [rule for rule in event.skip if rule.only in (None, compatibility)]
+    if not rules:
+        return "NULL::VARCHAR"
+    cases = " ".join(f"WHEN {rule.when} THEN {literal(rule.reason)}" for rule in rules)
+    return f"CASE {cases} END"
+
+
+def _describe(queries: dict[str, str], typed: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    with duckdb.connect(":memory:") as con:
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute(macros_sql())
+        con.execute(_project_macros("", "", ""))
+        for table, columns in typed.items():
+            con.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
+        return {
+            name: {row[0]: row[1] for row in con.execute(f"DESCRIBE {sql}").fetchall()} for name, sql in queries.items()
+        }
+
+
+def _project_macros(project_id: str, project_name: str, host: str) -> str:
+    """What expressions of the catalogue may call: the project, and links as Langfuse forms them (langfuse.md 12.4).
+
+    `encode_uri` is JavaScript's encodeURIComponent, which leaves `!*'()` alone.
+    """
+    base = literal(f"{host.rstrip('/')}/project/{project_id}")
+    return f"""
+        CREATE OR REPLACE TEMP MACRO langfuse_project_id() AS {literal(project_id)};
+        CREATE OR REPLACE TEMP MACRO langfuse_project_name() AS {literal(project_name)};
+        CREATE OR REPLACE TEMP MACRO encode_uri(text) AS
+            CASE WHEN contains(url_encode(text), '%') THEN replace(replace(replace(replace(replace(
+                url_encode(text), '%21', '!'), '%27', ''''), '%28', '('), '%29', ')'), '%2A', '*') ELSE text END;
+        CREATE OR REPLACE TEMP MACRO langfuse_trace_url(trace_id) AS {base} || '/traces/' || encode_uri(trace_id);
+        CREATE OR REPLACE TEMP MACRO langfuse_observation_url(trace_id, observation_id) AS
+            {base} || '/traces/' || encode_uri(trace_id) || '?observation=' || encode_uri(observation_id);
+        CREATE OR REPLACE TEMP MACRO langfuse_user_url(user_id) AS {base} || '/users/' || encode_uri(user_id);
+    """

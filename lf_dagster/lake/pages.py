@@ -1,0 +1,89 @@
+"""Pages of rows held in memory up to a bound, beyond that in Arrow files of a scratch folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from lf_dagster.lake.schema import EXTRACT_SCHEMA
+
+
+@dataclass(frozen=True)
+class PageRef:
+    """A page: `number` counts arrivals, `newest` and `oldest` are its first and last event time."""
+
+    number: int
+    rows: int
+    newest: datetime
+    oldest: datetime
+
+
+class PageStore:
+    """Pages by arrival number. Scratch files hold one page per record batch, so that each can be read alone."""
+
+    def __init__(self, folder: Path, *, buffer_bytes: int) -> None:
+        self._folder = folder
+        self._limit = buffer_bytes
+        self._memory: dict[int, pa.RecordBatch] = {}
+        self._memory_bytes = 0
+        self._spilled: dict[int, tuple[int, int]] = {}
+        self._files: list[pa.MemoryMappedFile] = []
+        self._paths: list[Path] = []
+        self._refs: list[PageRef] = []
+        self.rows = 0
+
+    @property
+    def is_spilled(self) -> bool:
+        return bool(self._paths)
+
+    def add(self, page: pa.RecordBatch) -> None:
+        """Take a page that is sorted by event_time descending and has rows."""
+        times = page.column("event_time")
+        number = len(self._refs)
+        self._refs.append(PageRef(number, page.num_rows, times[0].as_py(), times[-1].as_py()))
+        self.rows += page.num_rows
+        self._memory[number] = page
+        self._memory_bytes += page.nbytes
+        if self._memory_bytes > self._limit:
+            self._spill()
+
+    def finish(self) -> None:
+        """No more pages: once some are on disk, the rest goes there too, which frees the memory for the merge."""
+        if self.is_spilled and self._memory:
+            self._spill()
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+        self._files.clear()
+        self._memory.clear()
+
+    def newest_first(self) -> list[PageRef]:
+        """All pages by event time, newest first; pages of the same times by arrival."""
+        return sorted(self._refs, key=lambda ref: (ref.newest, ref.oldest), reverse=True)
+
+    def read(self, ref: PageRef, columns: Sequence[str] | None = None) -> pa.RecordBatch:
+        """One page, or some columns of it."""
+        page = self._memory.get(ref.number)
+        if page is not None:
+            return page if columns is None else page.select(list(columns))
+        part, index = self._spilled[ref.number]
+        wanted = None if columns is None else sorted(EXTRACT_SCHEMA.get_field_index(name) for name in columns)
+        options = pa.ipc.IpcReadOptions(included_fields=wanted, use_threads=False)
+        return pa.ipc.open_file(self._files[part], options=options).get_batch(index)
+
+    def _spill(self) -> None:
+        path = self._folder / f"part-{len(self._paths):05d}.arrow"
+        options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+        with pa.ipc.new_file(str(path), EXTRACT_SCHEMA, options=options) as writer:
+            for index, (number, page) in enumerate(self._memory.items()):
+                writer.write_batch(page)
+                self._spilled[number] = (len(self._paths), index)
+        self._paths.append(path)
+        self._files.append(pa.memory_map(str(path)))
+        self._memory = {}
+        self._memory_bytes = 0

@@ -1,0 +1,117 @@
+"""Which rows of an extract are outdated versions, and the pages' rows in time order without them.
+
+Both work on narrow columns or on one page at a time; what does not fit goes through DuckDB, which is bounded and
+spills to the scratch folder.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lf_dagster.lake.pages import PageRef, PageStore
+from lf_dagster.lake.schema import EXTRACT_SCHEMA
+
+if TYPE_CHECKING:
+    import duckdb
+
+_VERSION_COLUMNS = ("id", "event_time", "updated_at")
+_VERSION_SCHEMA = pa.schema(
+    [
+        *(EXTRACT_SCHEMA.field(name) for name in _VERSION_COLUMNS),
+        pa.field("page", pa.int64()),
+        pa.field("row", pa.int64()),
+    ]
+)
+_ORDERED_SCHEMA = pa.schema([*EXTRACT_SCHEMA, pa.field("page", pa.int64()), pa.field("row", pa.int64())])
+_MEMORY = "256MB"
+_BATCH_ROWS = 2_000
+
+_OUTDATED = """
+SELECT page, row FROM (
+    SELECT page, row, row_number() OVER (
+        PARTITION BY id ORDER BY updated_at DESC NULLS LAST, event_time DESC, page DESC, row DESC
+    ) AS age
+    FROM versions SEMI JOIN (SELECT id FROM versions GROUP BY id HAVING count(*) > 1) AS repeated USING (id)
+) WHERE age > 1
+"""
+
+Outdated = Mapping[int, Sequence[int]]
+"""Rows to leave out, by page number."""
+
+
+def outdated_rows(pages: PageStore, refs: Sequence[PageRef], *, scratch: Path) -> Outdated:
+    """Rows that are not the newest version of their id."""
+    if not pages.is_spilled and _all_distinct(pages, refs):
+        return {}
+    with _connect(scratch) as con:
+        reader = pa.RecordBatchReader.from_batches(_VERSION_SCHEMA, _versions(pages, refs))
+        con.register("incoming", reader)
+        con.execute("CREATE TABLE versions AS SELECT * FROM incoming")
+        found: dict[int, list[int]] = {}
+        for page, row in con.execute(_OUTDATED).fetchall():
+            found.setdefault(page, []).append(row)
+        return found
+
+
+def in_time_order(
+    pages: PageStore, refs: Sequence[PageRef], outdated: Outdated, *, scratch: Path
+) -> Iterator[pa.RecordBatch]:
+    """All rows but the outdated ones, event_time descending."""
+    kept = ((ref, _without(pages.read(ref), outdated.get(ref.number, ()))) for ref in refs)
+    if all(above.oldest >= below.newest for above, below in itertools.pairwise(refs)):
+        return (page for _, page in kept)
+    return _sorted_by_duckdb(kept, scratch=scratch)
+
+
+def _all_distinct(pages: PageStore, refs: Sequence[PageRef]) -> bool:
+    ids = pa.chunked_array([pages.read(ref, ["id"]).column(0) for ref in refs], pa.string())
+    return pc.call_function("count_distinct", [ids]).as_py() == len(ids)
+
+
+def _versions(pages: PageStore, refs: Iterable[PageRef]) -> Iterator[pa.RecordBatch]:
+    for ref in refs:
+        page = pages.read(ref, _VERSION_COLUMNS)
+        columns = [page.column(name) for name in _VERSION_COLUMNS]
+        yield pa.RecordBatch.from_arrays([*columns, *_numbers(ref, page)], schema=_VERSION_SCHEMA)
+
+
+def _numbers(ref: PageRef, page: pa.RecordBatch) -> list[pa.Array]:
+    return [pa.repeat(pa.scalar(ref.number, pa.int64()), page.num_rows), pa.array(range(page.num_rows), pa.int64())]
+
+
+def _without(page: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
+    if not rows:
+        return page
+    left_out = set(rows)
+    return page.take(pa.array([row for row in range(page.num_rows) if row not in left_out], pa.int64()))
+
+
+def _sorted_by_duckdb(kept: Iterable[tuple[PageRef, pa.RecordBatch]], *, scratch: Path) -> Iterator[pa.RecordBatch]:
+    numbered = (
+        pa.RecordBatch.from_arrays([*page.columns, *_numbers(ref, page)], schema=_ORDERED_SCHEMA) for ref, page in kept
+    )
+    with _connect(scratch) as con:
+        con.register("incoming", pa.RecordBatchReader.from_batches(_ORDERED_SCHEMA, numbered))
+        names = ", ".join(EXTRACT_SCHEMA.names)
+        result = con.execute(f"SELECT {names} FROM incoming ORDER BY event_time DESC, page, row")
+        for batch in result.to_arrow_reader(_BATCH_ROWS):
+            yield batch.cast(EXTRACT_SCHEMA)
+
+
+def _connect(scratch: Path) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    settings = {
+        "memory_limit": _MEMORY,
+        "threads": 1,
+        "temp_directory": str(scratch / "duckdb"),
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    return duckdb.connect(":memory:", config=settings)

@@ -1,0 +1,178 @@
+"""The warehouse database: opened briefly, one writer at a time, waiting for the lock within bounds.
+
+Every connection is an in-memory DuckDB with the warehouse attached under the alias `warehouse`, so that the
+same statements run on a DuckDB file and on any catalogue that ATTACH understands (`ducklake:...`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import tenacity
+
+from lf_dagster.config import ProjectSettings
+from lf_dagster.errors import ConfigError, WarehouseLocked
+
+if TYPE_CHECKING:
+    from lf_dagster.lake import Lake
+
+ALIAS = "warehouse"
+"""Name under which every statement finds the attached database."""
+
+_HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+_ATTACHED_HERE = "Unique file handle conflict"
+_LOCKED = "Could not set lock on file"
+_MISSING = "database does not exist"
+_counter = itertools.count()
+
+
+class Warehouse:
+    """A DuckDB file, or a connection string for ATTACH such as `ducklake:sqlite:catalog.sqlite`.
+
+    `lock_timeout_seconds` bounds the wait for another process; `memory_limit` and `threads` are DuckDB settings.
+    Raises WarehouseLocked (retryable) that names the process holding the file, ConfigError when a file that is
+    opened for reading does not exist yet.
+    """
+
+    def __init__(
+        self,
+        path_or_connection_string: str,
+        *,
+        threads: int | None = None,
+        memory_limit: str = "4GB",
+        lock_timeout_seconds: float = 120.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.location = path_or_connection_string
+        self.is_file = not re.match(r"^[a-z_]{2,}:", path_or_connection_string)
+        self._lock_timeout = lock_timeout_seconds
+        self._clock = clock
+        self._sleep = sleep
+        self._config: dict[str, str | int] = {
+            "autoinstall_known_extensions": "false",
+            "memory_limit": memory_limit,
+            "preserve_insertion_order": "false",
+        }
+        if threads is not None:
+            self._config["threads"] = threads
+
+    @classmethod
+    def of(cls, settings: ProjectSettings, lake: Lake) -> Warehouse:
+        """The warehouse that the settings name, else `warehouse.duckdb` in the lake's folder.
+
+        Raises ConfigError for a lake behind a URL without a warehouse setting.
+        """
+        if settings.warehouse:
+            return cls(settings.warehouse)
+        if not lake.is_local:
+            raise ConfigError(
+                f"the lake {settings.data} is no local folder, so the warehouse needs a place of its own",
+                hint="Set `warehouse` to a DuckDB file or a connection string.",
+            )
+        return cls(str(Path(lake.root) / "warehouse.duckdb"))
+
+    @contextmanager
+    def connect(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """An in-memory connection (UTC) with the database attached as `warehouse`; closed, and unlocked, at exit."""
+        spill = self._spill_directory()
+        config: Mapping[str, str | int] = {**self._config, "temp_directory": str(spill)}
+        con = duckdb.connect(":memory:", config=dict(config))
+        try:
+            con.execute("SET TimeZone = 'UTC'")
+            self._attach(con, read_only=read_only)
+            yield con
+        finally:
+            con.close()
+            shutil.rmtree(spill, ignore_errors=True)
+
+    def exists(self) -> bool:
+        """Whether there is anything to read; always true for a connection string."""
+        return not self.is_file or Path(self.location).exists()
+
+    def _attach(self, con: duckdb.DuckDBPyConnection, *, read_only: bool) -> None:
+        if self.is_file and not read_only:
+            Path(self.location).parent.mkdir(parents=True, exist_ok=True)
+        options = " (READ_ONLY)" if read_only else ""
+        statement = f"ATTACH {literal(self.location)} AS {ALIAS}{options}"
+        started = self._clock()
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(WarehouseLocked),
+            wait=tenacity.wait_exponential_jitter(initial=0.02, max=1.0, jitter=0.05),
+            stop=lambda _state: self._clock() - started >= self._lock_timeout,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        retrying(self._attach_once, con, statement)
+
+    def _attach_once(self, con: duckdb.DuckDBPyConnection, statement: str) -> None:
+        try:
+            con.execute(statement)
+        except (duckdb.IOException, duckdb.BinderException) as error:
+            raise self._explain(str(error)) or error from None
+
+    def _explain(self, text: str) -> WarehouseLocked | ConfigError | None:
+        if _MISSING in text:
+            return ConfigError(
+                f"the warehouse {self.location} does not exist yet", hint="Materialise the typed models first."
+            )
+        if _ATTACHED_HERE in text:
+            holder = f"this process ({os.getpid()}) in another thread"
+        elif _LOCKED in text:
+            found = _HOLDER.search(text)
+            holder = f"process {found['pid']} ({found['program']})" if found else "another process"
+        else:
+            return None
+        return WarehouseLocked(
+            f"the warehouse {self.location} is held by {holder}",
+            hint=f"Waited {self._lock_timeout:g} s. Close that process (a shell, a notebook, a run that hangs) "
+            "or run again when it is done.",
+        )
+
+    def _spill_directory(self) -> Path:
+        """Where DuckDB may write what does not fit in memory: beside the file, named after this host and process.
+
+        Directories that killed processes of this host left behind are removed.
+        """
+        host = re.sub(r"[^A-Za-z0-9]", "-", socket.gethostname())
+        if self.is_file:
+            base = Path(self.location).absolute()
+            parent, prefix = base.parent, f".{base.name}.spill-{host}-"
+        else:
+            parent, prefix = Path(tempfile.gettempdir()), f"lf-dagster-spill-{host}-"
+        for left in parent.glob(f"{prefix}*"):
+            pid = left.name[len(prefix) :].split("-")[0]
+            if pid.isdigit() and not _alive(int(pid)):
+                shutil.rmtree(left, ignore_errors=True)
+        return parent / f"{prefix}{os.getpid()}-{next(_counter)}"
+
+
+def literal(text: str) -> str:
+    """A SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """A quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

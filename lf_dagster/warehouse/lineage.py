@@ -1,0 +1,138 @@
+"""Where a model's tables and columns come from, read from the SQL.
+
+Each SELECT is resolved one level deep with sqlglot; levels are then chained through the run's own staging until
+tables that outlive a run are reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import sqlglot
+from sqlglot import exp
+
+Columns = Mapping[str, str]
+Edge = tuple[str, str]
+
+
+class Lineage:
+    """Lineage over named SELECTs. `schemas`: column types of every SELECT and of every table that they read.
+
+    `through`: SELECTs that are not tables of their own; dependencies pass through them.
+    """
+
+    def __init__(self, sources: Mapping[str, str], schemas: Mapping[str, Columns], through: Iterable[str] = ()) -> None:
+        self._schemas = schemas
+        self._through = frozenset(through)
+        self._trees = {name: sqlglot.parse_one(sql, dialect="duckdb") for name, sql in sources.items()}
+        self._edges: dict[str, dict[str, set[Edge]]] = {}
+
+    def tables(self, name: str) -> list[str]:
+        """Tables that the SELECT reads, directly or through staging; sorted."""
+        found: set[str] = set()
+        for table in self._reads(name):
+            found |= set(self.tables(table)) if table in self._through else {table}
+        return sorted(found - {name})
+
+    def column(self, name: str, column: str) -> list[Edge]:
+        """(table, column) pairs that a column is computed from, directly or through staging; sorted."""
+        found: set[Edge] = set()
+        for table, source in self._direct(name).get(column, set()):
+            found |= set(self.column(table, source)) if table in self._through else {(table, source)}
+        return sorted(found)
+
+    def _reads(self, name: str) -> set[str]:
+        tree = self._trees[name]
+        own = {cte.alias for cte in tree.find_all(exp.CTE)}
+        return {table.name for table in tree.find_all(exp.Table)} - own
+
+    def _direct(self, name: str) -> dict[str, set[Edge]]:
+        if name not in self._edges:
+            self._edges[name] = _query_edges(self._trees[name], dict(self._schemas_as_edges()))
+        return self._edges[name]
+
+    def _schemas_as_edges(self) -> Iterable[tuple[str, dict[str, set[Edge]]]]:
+        for table, columns in self._schemas.items():
+            yield table, {column: {(table, column)} for column in columns}
+
+
+Relation = dict[str, set[Edge]]
+
+
+def _query_edges(query: exp.Expression, known: dict[str, Relation]) -> Relation:
+    """Output columns of a query, each with the base columns it reads; `known` are the relations in sight."""
+    known = dict(known)
+    with_ = query.args.get("with_") or query.args.get("with")
+    for cte in with_.expressions if with_ else []:
+        known[cte.alias] = {}  # a recursive CTE reads itself: its anchor decides
+        known[cte.alias] = _query_edges(cte.this, known)
+    if isinstance(query, exp.SetOperation):
+        left, right = _query_edges(query.left, known), _query_edges(query.right, known)
+        if not query.args.get("by_name"):
+            right = dict(zip(left, right.values(), strict=False))
+        return {name: left.get(name, set()) | right.get(name, set()) for name in {**left, **right}}
+    if isinstance(query, exp.Subquery):
+        return _query_edges(query.this, known)
+    if not isinstance(query, exp.Select):
+        return {}
+    return _select_edges(query, known)
+
+
+def _select_edges(select: exp.Select, known: dict[str, Relation]) -> Relation:
+    scope = _from_scope(select, known)
+    output: Relation = {}
+    for projection in select.expressions:
+        star = projection.find(exp.Star) if not isinstance(projection, exp.Alias) else None
+        if star is not None and not projection.find(exp.AggFunc):
+            output.update(_star_edges(projection, star, scope))
+        else:
+            output[projection.alias_or_name] = _expression_edges(projection, scope, output, known)
+    return output
+
+
+def _from_scope(select: exp.Select, known: dict[str, Relation]) -> dict[str, Relation]:
+    scope: dict[str, Relation] = {}
+    from_ = select.args.get("from_") or select.args.get("from")
+    sources = [from_.this] if from_ else []
+    sources += [join.this for join in select.args.get("joins") or []]
+    for source in sources:
+        if isinstance(source, exp.Table):
+            scope[source.alias_or_name] = known.get(source.name, {})
+        else:
+            scope[source.alias_or_name] = _query_edges(source, known)
+    return scope
+
+
+def _star_edges(projection: exp.Expression, star: exp.Star, scope: dict[str, Relation]) -> Relation:
+    table = projection.table if isinstance(projection, exp.Column) else ""
+    excluded = {item.name for item in star.args.get("except_") or star.args.get("except") or []}
+    relations = [scope[table]] if table in scope else list(scope.values())
+    return {
+        name: set(edges) for relation in relations for name, edges in relation.items() if name not in excluded
+    }
+
+
+def _expression_edges(
+    expression: exp.Expression, scope: dict[str, Relation], output: Relation, known: dict[str, Relation]
+) -> set[Edge]:
+    edges: set[Edge] = set()
+    for column in expression.find_all(exp.Column):
+        parts = [part.name for part in column.parts]
+        edges |= _resolve(parts, scope, output)
+    for nested in expression.find_all(exp.Subquery):
+        for found in _query_edges(nested.this, known).values():
+            edges |= found
+    return edges
+
+
+def _resolve(parts: list[str], scope: dict[str, Relation], output: Relation) -> set[Edge]:
+    """`alias.column`, `column` or `column.member`; an earlier output column of the same SELECT last."""
+    head = parts[0]
+    if head in scope:
+        if len(parts) == 1:
+            return set().union(*scope[head].values())
+        return scope[head].get(parts[1], set())
+    for relation in scope.values():
+        if head in relation:
+            return relation[head]
+    return output.get(head, set())

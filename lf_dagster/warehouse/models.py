@@ -1,0 +1,221 @@
+"""The SQL models: one SELECT per file, from which name, columns, types, dependencies and lineage are read.
+
+A model file starts with comments: a description, then one line `-- column [unit]: documentation` per column, and
+for a view `-- materialized: view`. Everything else comes out of the SELECT: types by asking DuckDB to describe it over
+empty inputs, dependencies and column lineage by parsing it with sqlglot.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal
+
+import duckdb
+
+from lf_dagster.errors import FatalError
+from lf_dagster.warehouse.lineage import Lineage
+
+Layer = Literal["staging", "typed", "events"]
+Kind = Literal["table", "view"]
+
+AUDIT_COLUMNS: dict[str, tuple[str, str]] = {
+    "project_id": ("VARCHAR", "Langfuse project."),
+    "partition_hour": ("TIMESTAMP WITH TIME ZONE", "UTC hour that the row belongs to; reruns replace whole hours."),
+    "ingested_at": ("TIMESTAMP WITH TIME ZONE", "When the row was written here."),
+    "run_id": ("VARCHAR", "Run that wrote it."),
+    "read_path": ("VARCHAR", "API generation that it was read from: v2 or legacy."),
+}
+"""Columns that every table has, with type and documentation."""
+
+RAW_COLUMNS = (
+    "id VARCHAR, trace_id VARCHAR, event_time TIMESTAMPTZ, updated_at TIMESTAMPTZ, read_path VARCHAR, json VARCHAR, "
+    "partition_hour TIMESTAMPTZ"
+)
+"""What `raw_observations`, `raw_scores` and `raw_traces` look like to a model."""
+
+RAW_TABLES = ("raw_observations", "raw_scores", "raw_traces")
+
+# What the run provides beside the extracts, with the columns that models name. The rest of a neighbour row follows
+# the staged rows of the same name.
+_RUN_INPUTS = {
+    "run_hours": "partition_hour TIMESTAMPTZ",
+    "touched_traces": "trace_id VARCHAR",
+    "neighbour_observations": "trace_id VARCHAR, observation_id VARCHAR, parent_observation_id VARCHAR, "
+    "is_synthetic BOOLEAN, start_time TIMESTAMPTZ, partition_hour TIMESTAMPTZ, read_path VARCHAR",
+    "neighbour_traces": "trace_id VARCHAR, partition_hour TIMESTAMPTZ, read_path VARCHAR",
+    "neighbour_scores": "score_id VARCHAR, trace_id VARCHAR, partition_hour TIMESTAMPTZ",
+}
+
+STAGING_ORDER = (
+    "staged_observations",
+    "staged_traces",
+    "staged_scores",
+    "trace_parts",
+    "trace_context",
+    "observation_depths",
+    "score_traces",
+)
+"""Staging models in the order in which a run needs them; `stale_hours` compares and feeds no table."""
+
+_HEADER = re.compile(r"--\s?(.*)")
+_COLUMN_DOC = re.compile(r"(?P<name>[a-z][a-z0-9_]*)(?: \[(?P<unit>[^\]]+)\])?: (?P<text>.+)")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One documented column; `type` as DuckDB writes it, `unit` such as `s`, `USD`, `tokens`."""
+
+    name: str
+    type: str
+    description: str
+    unit: str | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """One SQL file. `depends_on`: tables outside the run's own staging; `lineage`: per column the inputs it comes from."""
+
+    name: str
+    layer: Layer
+    sql: str
+    description: str
+    columns: tuple[Column, ...]
+    depends_on: tuple[str, ...]
+    lineage: dict[str, list[tuple[str, str]]]
+    kind: Kind = "table"
+
+    @property
+    def schema(self) -> dict[str, str]:
+        """Column name to DuckDB type."""
+        return {column.name: column.type for column in self.columns}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model file as written: SELECT, description and column documentation."""
+
+    name: str
+    sql: str
+    description: str
+    documented: dict[str, tuple[str | None, str]]
+    is_view: bool
+
+
+def macros_sql() -> str:
+    """The functions that the models share, as one script."""
+    return _text("macros.sql")
+
+
+@functools.lru_cache(maxsize=None)
+def staging_sql(name: str) -> str:
+    """The SELECT of one staging model."""
+    return _source("staging", name).sql
+
+
+@functools.lru_cache(maxsize=None)
+def load_models(layer: Layer = "typed") -> list[Model]:
+    """The layer's models in dependency order. Raises FatalError when a column and its documentation do not match."""
+    staging = [_source("staging", name) for name in STAGING_ORDER]
+    wanted = staging if layer == "staging" else _typed_sources()
+    schemas = _describe(staging, wanted if layer == "typed" else [])
+    every = {source.name: source.sql for source in [*staging, *wanted]}
+    through = () if layer == "staging" else (*STAGING_ORDER, *_RUN_INPUTS)
+    lineage = Lineage({**every, **dict.fromkeys(_RUN_INPUTS, "SELECT NULL")}, schemas, through)
+    models = [_model(source, layer, schemas[source.name], lineage) for source in wanted]
+    if layer == "typed":
+        _check_documented(wanted, schemas)
+    return models
+
+
+def _typed_sources() -> list[Source]:
+    names = sorted(_names("typed"))
+    sources = [_source("typed", name) for name in names]
+    return sorted(sources, key=lambda source: source.is_view)
+
+
+def _model(source: Source, layer: Layer, schema: dict[str, str], lineage: Lineage) -> Model:
+    columns = [
+        Column(name, kind, source.documented.get(name, (None, ""))[1], source.documented.get(name, (None, ""))[0])
+        for name, kind in schema.items()
+        if name not in AUDIT_COLUMNS
+    ]
+    audit = [Column(name, kind, text) for name, (kind, text) in AUDIT_COLUMNS.items()]
+    return Model(
+        name=source.name,
+        layer=layer,
+        sql=source.sql,
+        description=source.description,
+        columns=(*columns, *([] if source.is_view else audit)),
+        depends_on=tuple(lineage.tables(source.name)),
+        lineage={column.name: lineage.column(source.name, column.name) for column in columns},
+        kind="view" if source.is_view else "table",
+    )
+
+
+def _check_documented(sources: list[Source], schemas: dict[str, dict[str, str]]) -> None:
+    for source in sources:
+        columns = {name for name in schemas[source.name] if name not in AUDIT_COLUMNS}
+        if wrong := columns ^ source.documented.keys():
+            raise FatalError(
+                f"model {source.name}: columns and their documentation differ: {', '.join(sorted(wrong))}",
+                hint="Each column of the SELECT needs one line `-- column: documentation` at the head of the file.",
+            )
+
+
+def _describe(staging: list[Source], typed: list[Source]) -> dict[str, dict[str, str]]:
+    """Column types of every model, by running it over empty inputs."""
+    schemas: dict[str, dict[str, str]] = {}
+    with duckdb.connect(":memory:") as con:
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute(macros_sql())
+        inputs = {**dict.fromkeys(RAW_TABLES, RAW_COLUMNS), **_RUN_INPUTS}
+        for name, columns in inputs.items():
+            con.execute(f"CREATE TABLE {name} ({columns})")
+            schemas[name] = _columns(con, name)
+        for source in [*staging, *typed]:
+            con.execute(f"CREATE TABLE {source.name} AS {source.sql}")
+            schemas[source.name] = _columns(con, source.name)
+    return schemas
+
+
+def _columns(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    return {row[0]: row[1] for row in con.execute(f"DESCRIBE {table}").fetchall()}
+
+
+def _source(layer: Layer, name: str) -> Source:
+    text = _text(f"{layer}/{name}.sql")
+    head: list[str] = []
+    lines = text.splitlines()
+    while lines and (match := _HEADER.fullmatch(lines[0])):
+        head.append(match[1])
+        lines.pop(0)
+    prose: list[str] = []
+    documented: dict[str, tuple[str | None, str]] = {}
+    for line in head:
+        found = _COLUMN_DOC.fullmatch(line)
+        if found is None:
+            prose.append(line)
+        elif found["name"] != "materialized":
+            documented[found["name"]] = (found["unit"], found["text"])
+    return Source(
+        name=name,
+        sql="\n".join(lines).strip(),
+        description=" ".join(prose),
+        documented=documented,
+        is_view="materialized: view" in head,
+    )
+
+
+def _names(layer: Layer) -> list[str]:
+    folder = resources.files("lf_dagster.warehouse") / "models" / layer
+    return [entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql")]
+
+
+def _text(relative: str) -> str:
+    path = resources.files("lf_dagster.warehouse") / "models"
+    for part in relative.split("/"):
+        path = path / part
+    return path.read_text(encoding="utf-8")

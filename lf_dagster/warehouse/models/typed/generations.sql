@@ -1,0 +1,66 @@
+-- One row per observation of type GENERATION, with its tokens and costs spelled out.
+-- observation_id: The observation.
+-- trace_id: Its trace.
+-- name: Name of the generation.
+-- model: Model name as sent.
+-- model_parameters: Model parameters.
+-- input_tokens [tokens]: Sum of the usage keys that contain `input` (cached ones too).
+-- output_tokens [tokens]: Sum of the usage keys that contain `output`.
+-- total_tokens [tokens]: Usage key `total`, else the sum of all keys.
+-- cache_read_tokens [tokens]: Usage keys of tokens read from a prompt cache.
+-- cache_write_tokens [tokens]: Usage keys of tokens written to a prompt cache.
+-- reasoning_tokens [tokens]: Usage keys that contain `reasoning`.
+-- usage_unit: `tokens`; `characters` for Dify's suggested questions without a model.
+-- cost_input [USD]: Sum of the cost keys that contain `input`.
+-- cost_output [USD]: Sum of the cost keys that contain `output`.
+-- cost_total [USD]: Cost key `total`.
+-- cost_source: provided (the client sent only a total) or langfuse; NULL without cost.
+-- ttft_s [s]: Time to first token.
+-- latency_s [s]: End minus start.
+-- tokens_per_s [tokens/s]: Output tokens per second of latency.
+-- finish_reason: Finish reason, where the writer left one in the metadata.
+-- tool_call_names: Tools that the model asked for; needs content.
+-- prompt_name: Langfuse prompt that was used.
+-- prompt_version: Its version.
+SELECT
+    observation_id,
+    trace_id,
+    name,
+    model,
+    model_parameters,
+    usage_sum(usage, 'input') AS input_tokens,
+    usage_sum(usage, 'output') AS output_tokens,
+    usage_total(usage) AS total_tokens,
+    list_sum(list_transform(list_filter(map_entries(usage), lambda entry:
+        contains(entry.key, 'cache') AND (contains(entry.key, 'read') OR contains(entry.key, 'cached'))),
+        lambda entry: entry.value))::BIGINT AS cache_read_tokens,
+    list_sum(list_transform(list_filter(map_entries(usage), lambda entry:
+        contains(entry.key, 'cache') AND (contains(entry.key, 'creation') OR contains(entry.key, 'write'))),
+        lambda entry: entry.value))::BIGINT AS cache_write_tokens,
+    list_sum(list_transform(list_filter(map_entries(usage), lambda entry: contains(entry.key, 'reasoning')),
+        lambda entry: entry.value))::BIGINT AS reasoning_tokens,
+    CASE WHEN name = 'suggested_question' AND model IS NULL THEN 'characters' ELSE 'tokens' END AS usage_unit,
+    list_sum(list_transform(list_filter(map_entries(cost), lambda entry: contains(entry.key, 'input')),
+        lambda entry: entry.value))::DECIMAL(38, 12) AS cost_input,
+    list_sum(list_transform(list_filter(map_entries(cost), lambda entry: contains(entry.key, 'output')),
+        lambda entry: entry.value))::DECIMAL(38, 12) AS cost_output,
+    total_cost AS cost_total,
+    CASE
+        WHEN cardinality(cost) = 0 THEN NULL
+        WHEN map_keys(cost) = ['total'] THEN 'provided'
+        ELSE 'langfuse'
+    END AS cost_source,
+    ttft_s,
+    latency_s,
+    CASE WHEN latency_s > 0 THEN usage_sum(usage, 'output') / latency_s END AS tokens_per_s,
+    coalesce(metadata ->> '$.finish_reason', metadata ->> '$."attributes.gen_ai.response.finish_reasons"')
+        AS finish_reason,
+    CASE WHEN json_valid(output) THEN list_filter(
+        json_extract_string(output, '$.tool_calls[*].function.name')
+        || json_extract_string(output, '$.tool_calls[*].name'), lambda tool: tool IS NOT NULL) END AS tool_call_names,
+    prompt_name,
+    prompt_version,
+    read_path,
+    partition_hour
+FROM staged_observations
+WHERE type = 'GENERATION'

@@ -1,0 +1,26 @@
+-- One row per user, derived from the user's traces: always as right as the traces.
+-- materialized: view
+-- user_id: User id as the application sent it.
+-- first_seen: Start of the first trace.
+-- last_seen: End of the last trace.
+-- n_sessions: Distinct sessions.
+-- n_traces: Traces.
+-- total_cost [USD]: Sum of the traces' costs.
+-- total_tokens [tokens]: Sum of the traces' tokens.
+-- n_errors: Observations of level ERROR.
+-- source_apps: Writers, sorted.
+-- is_tenant_id: Only seen where Dify puts its tenant id into the user field (conversation naming).
+SELECT
+    user_id,
+    min(started_at) AS first_seen,
+    max(ended_at) AS last_seen,
+    count(DISTINCT session_id) AS n_sessions,
+    count(*) AS n_traces,
+    sum(total_cost) AS total_cost,
+    sum(total_tokens)::BIGINT AS total_tokens,
+    sum(n_errors)::BIGINT AS n_errors,
+    list_sort(list_distinct(list(source_app))) AS source_apps,
+    coalesce(bool_and(trace_name IN ('generate_conversation_name', 'generate_name')), false) AS is_tenant_id
+FROM traces
+WHERE user_id IS NOT NULL
+GROUP BY user_id

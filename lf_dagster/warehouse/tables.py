@@ -1,0 +1,186 @@
+"""Tables of a project's schema: created and reshaped from models, replaced hour by hour."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import duckdb
+import sqlglot
+from sqlglot import exp
+
+from lf_dagster.errors import ConfigError
+from lf_dagster.hours import Hour
+from lf_dagster.warehouse.database import ALIAS, identifier, literal
+from lf_dagster.warehouse.models import Model
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A row of an extract that could not be read as it should. The extract still holds it; `kept` says whether
+    the tables do, without what could not be read."""
+
+    stream: str
+    hour: Hour
+    id: str
+    reason: str
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """What one run of a layer did. Durations in seconds.
+
+    `rows`: per table and hour of the run, the rows written. `touched_hours`: hours outside the run whose rows would
+    come out differently now (their traces, or the traces of their scores, have observations in the run's hours); they
+    are to be rerun. `problems`: rows that were left out, or read in part. `reshaped`: tables whose columns changed
+    since the last run; columns that came are NULL in hours that are not rerun.
+    """
+
+    rows: dict[str, dict[Hour, int]]
+    touched_hours: frozenset[Hour]
+    duration_seconds: float
+    problems: tuple[Problem, ...] = ()
+    reshaped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Values of the audit columns of one run."""
+
+    project_id: str
+    run_id: str
+    now: datetime
+
+
+@dataclass
+class Stopwatch:
+    """Seconds since it was made."""
+
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+
+@contextmanager
+def transaction(con: duckdb.DuckDBPyConnection, schema: str) -> Iterator[None]:
+    """One transaction over the project's schema, which becomes the current one; rolled back on any error."""
+    con.execute("BEGIN TRANSACTION")
+    try:
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {ALIAS}.{identifier(schema)}")
+        con.execute(f"SET search_path = '{ALIAS}.{schema}'")
+        yield
+    except BaseException:
+        con.execute("ROLLBACK")
+        raise
+    con.execute("COMMIT")
+
+
+def prepare_tables(con: duckdb.DuckDBPyConnection, models: Sequence[Model], schema: str) -> tuple[str, ...]:
+    """Make the schema's tables and views what the models say; returns the tables whose columns changed.
+
+    New columns are added (NULL in old hours), columns gone are dropped, types changed are converted. Raises
+    ConfigError when old values do not convert.
+    """
+    reshaped = tuple(model.name for model in models if model.kind == "table" and _prepare_table(con, model, schema))
+    for model in models:
+        if model.kind == "view":
+            con.execute(f"CREATE OR REPLACE VIEW {_qualified(schema, model.name)} AS {_view_sql(model, schema)}")
+    return reshaped
+
+
+def replace_hours(
+    con: duckdb.DuckDBPyConnection,
+    model: Model,
+    schema: str,
+    hours: Sequence[Hour],
+    audit: Audit,
+    *,
+    select: str | None = None,
+) -> dict[Hour, int]:
+    """Delete the hours' rows and insert what `select` (the model's SELECT) yields; returns the rows per hour."""
+    table = _qualified(schema, model.name)
+    con.execute(f"DELETE FROM {table} WHERE {hours_filter('partition_hour', hours)}")
+    con.execute(
+        f"INSERT INTO {table} BY NAME SELECT *, ? AS project_id, ? AS run_id, ?::TIMESTAMPTZ AS ingested_at "
+        f"FROM ({select or model.sql})",
+        [audit.project_id, audit.run_id, audit.now],
+    )
+    counted = con.execute(
+        f"SELECT epoch(partition_hour)::BIGINT, count(*) FROM {table} "
+        f"WHERE {hours_filter('partition_hour', hours)} GROUP BY ALL"
+    ).fetchall()
+    found = dict(counted)
+    return {hour: found.get(int(hour.start.timestamp()), 0) for hour in hours}
+
+
+def hours_filter(column: str, hours: Sequence[Hour]) -> str:
+    """A condition that row-group statistics can prune: a range, and the list where hours are missing in it."""
+    first, last = min(hours), max(hours)
+    condition = f"{column} BETWEEN {timestamp(first)} AND {timestamp(last)}"
+    if len(set(hours)) <= (last.start - first.start).total_seconds() / 3600:
+        listed = ", ".join(timestamp(hour) for hour in sorted(set(hours)))
+        condition += f" AND {column} IN ({listed})"
+    return f"({condition})"
+
+
+def timestamp(hour: Hour) -> str:
+    """A TIMESTAMPTZ literal."""
+    return f"TIMESTAMPTZ '{hour.start:%Y-%m-%d %H:%M:%S}+00'"
+
+
+def _qualified(schema: str, table: str) -> str:
+    return f"{ALIAS}.{identifier(schema)}.{identifier(table)}"
+
+
+def _prepare_table(con: duckdb.DuckDBPyConnection, model: Model, schema: str) -> bool:
+    table = _qualified(schema, model.name)
+    wanted = ", ".join(f"{identifier(column.name)} {column.type}" for column in model.columns)
+    con.execute(f"CREATE TABLE IF NOT EXISTS {table} ({wanted})")
+    existing = {row[0]: row[1] for row in con.execute(f"DESCRIBE {table}").fetchall()}
+    changes = list(_changes(existing, model.schema))
+    for change in changes:
+        try:
+            con.execute(f"ALTER TABLE {table} {change}")
+        except duckdb.Error as error:
+            raise ConfigError(
+                f"table {schema}.{model.name} holds rows that do not fit its new shape ({change})",
+                hint="Drop the table and rerun its hours; the extracts hold everything.",
+            ) from error
+    return bool(changes)
+
+
+def _changes(existing: dict[str, str], wanted: dict[str, str]) -> Iterator[str]:
+    for name, kind in wanted.items():
+        if name not in existing:
+            yield f"ADD COLUMN {identifier(name)} {kind}"
+        elif existing[name] != kind:
+            yield f"ALTER COLUMN {identifier(name)} SET DATA TYPE {kind}"
+    for name in existing:
+        if name not in wanted:
+            yield f"DROP COLUMN {identifier(name)}"
+
+
+def _view_sql(model: Model, schema: str) -> str:
+    """The view's SELECT with its tables qualified by schema, so that it works from anywhere in the database."""
+
+    def qualify(node: exp.Expression) -> exp.Expression:
+        if isinstance(node, exp.Table) and not node.db:
+            return exp.table_(node.name, db=schema, alias=node.alias or None)
+        return node
+
+    return sqlglot.parse_one(model.sql, dialect="duckdb").transform(qualify).sql(dialect="duckdb")
+
+
+def schema_of(con: duckdb.DuckDBPyConnection, schema: str) -> set[str]:
+    """Names of the tables and views that the project's schema holds."""
+    rows = con.execute(
+        f"SELECT table_name FROM information_schema.tables WHERE table_catalog = {literal(ALIAS)} "
+        f"AND table_schema = {literal(schema)}"
+    ).fetchall()
+    return {row[0] for row in rows}

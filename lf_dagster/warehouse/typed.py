@@ -1,0 +1,192 @@
+"""Running the typed layer: extracts of some hours in, rows of the typed tables out, in one transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from lf_dagster.config import ProjectSettings
+from lf_dagster.errors import ConfigError
+from lf_dagster.hours import Hour
+from lf_dagster.warehouse.database import Warehouse, literal
+from lf_dagster.warehouse.models import STAGING_ORDER, load_models, macros_sql, staging_sql
+from lf_dagster.warehouse.tables import (
+    Audit,
+    ModelRun,
+    Problem,
+    Stopwatch,
+    hours_filter,
+    prepare_tables,
+    replace_hours,
+    timestamp,
+    transaction,
+)
+
+if TYPE_CHECKING:
+    from lf_dagster.lake import Lake
+
+TRACE_WINDOW_HOURS = 48
+"""Observations up to this far from an hour take part in its traces (source-apps.md 5.1). Also in trace_context.sql."""
+
+SCORE_LOOKBACK_HOURS = 30 * 24
+"""A score finds its trace up to this far back. Also in score_traces.sql."""
+
+READ_PATH_DIFFERENCES: dict[str, tuple[str, ...]] = {
+    "observations": (
+        "parent_observation_id", "is_root", "depth", "public", "bookmarked", "input", "output", "metadata",
+        "own_user_id", "own_session_id", "own_trace_name", "own_release", "own_tags", "own_mixpanel_session_id",
+        "own_posthog_session_id", "own_source_app", "prompt_name", "created_at", "updated_at",
+    ),
+    "traces": ("root_observation_id", "root_kind", "is_orphan", "input", "output", "metadata"),
+    "generations": (),
+    "scores": ("value_num", "created_at", "updated_at"),
+}  # fmt: skip
+"""Columns that may differ between the read paths, because what the server serves differs. docs/events.md has why."""
+
+log = logging.getLogger(__name__)
+
+
+def run_typed(
+    warehouse: Warehouse,
+    lake: Lake,
+    settings: ProjectSettings,
+    *,
+    project_id: str,
+    project_name: str,
+    hours: Sequence[Hour],
+    run_id: str,
+    now: datetime,
+) -> ModelRun:
+    """Rebuild the typed rows of these hours from their extracts, all tables in one transaction.
+
+    Rows are a function of the extracts and of the neighbouring hours that the warehouse holds. Raises ConfigError for
+    an hour without extracts, WarehouseLocked when the database stays locked.
+    """
+    del project_name  # part of the layer's common signature; typed rows carry the id
+    watch = Stopwatch()
+    hours = sorted(set(hours))
+    models = load_models("typed")
+    audit = Audit(project_id, run_id, now.astimezone(timezone.utc))
+    with warehouse.connect() as con:
+        lake.register(con)
+        con.execute(macros_sql())
+        _open_extracts(con, lake, settings.name, hours)
+        with transaction(con, settings.name):
+            reshaped = prepare_tables(con, models, settings.name)
+            problems = _stage(con, hours)
+            touched = _stale_hours(con)
+            rows = {
+                model.name: replace_hours(con, model, settings.name, hours, audit)
+                for model in models
+                if model.kind == "table"
+            }
+    for problem in problems:
+        log.warning("%s %s of %s: %s", problem.stream, problem.id, problem.hour.key, problem.reason)
+    return ModelRun(rows, touched, watch.seconds, problems, reshaped)
+
+
+def _open_extracts(con: duckdb.DuckDBPyConnection, lake: Lake, project: str, hours: Sequence[Hour]) -> None:
+    """Temp views `raw_<stream>` over the hours' extracts, with their hour; ConfigError when one is missing."""
+    listed = ", ".join(f"({timestamp(hour)})" for hour in hours)
+    con.execute(f"CREATE TEMP TABLE run_hours AS SELECT * FROM (VALUES {listed}) AS t(partition_hour)")
+    for stream in ("observations", "scores", "traces"):
+        paths = lake.extract_paths(project, stream, hours)
+        required = [hour for hour in hours if stream != "traces" or _is_legacy(lake, project, hour)]
+        if len(paths) < len(required):
+            missing = [hour.key for hour in required if not lake.extract_exists(project, stream, hour)]
+            raise ConfigError(
+                f"no extract of {stream} for {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}",
+                hint=f"Materialise raw_{stream} for these hours first.",
+                project=project,
+            )
+        con.execute(f"CREATE TEMP VIEW raw_{stream} AS {_extract_select(paths)}")
+
+
+def _is_legacy(lake: Lake, project: str, hour: Hour) -> bool:
+    return (lake.extract_facts(project, "observations", hour) or {}).get("read_path") == "legacy"
+
+
+def _extract_select(paths: Sequence[str]) -> str:
+    columns = "id, trace_id, event_time, updated_at, read_path, json"
+    if not paths:
+        types = "VARCHAR, VARCHAR, TIMESTAMPTZ, TIMESTAMPTZ, VARCHAR, VARCHAR".split(", ")
+        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in zip(columns.split(", "), types, strict=True))
+        return f"SELECT {nothing}, NULL::TIMESTAMPTZ AS partition_hour WHERE false"
+    files = ", ".join(literal(path) for path in paths)
+    return (
+        f"SELECT {columns}, date_trunc('hour', event_time) AS partition_hour "
+        f"FROM read_parquet([{files}], hive_partitioning = false)"
+    )
+
+
+def _stage(con: duckdb.DuckDBPyConnection, hours: Sequence[Hour]) -> tuple[Problem, ...]:
+    """Fill the run's temp tables up to what the typed models read."""
+    problems: list[Problem] = []
+    for stream, key in (("observations", "observation_id"), ("traces", "trace_id"), ("scores", "score_id")):
+        _materialise(con, f"staged_{stream}")
+        problems += _take_out_problems(con, stream, key)
+    _gather_neighbours(con, hours)
+    for name in STAGING_ORDER:
+        if not name.startswith("staged_"):
+            _materialise(con, name)
+    return tuple(problems)
+
+
+def _materialise(con: duckdb.DuckDBPyConnection, name: str) -> None:
+    con.execute(f"CREATE TEMP TABLE {name} AS {staging_sql(name)}")
+
+
+def _take_out_problems(con: duckdb.DuckDBPyConnection, stream: str, key: str) -> list[Problem]:
+    """Report rows that could not be read, or that lie outside the hour of their file, and drop what is unreadable."""
+    unreadable = "(problem = 'malformed JSON' OR partition_hour NOT IN (SELECT partition_hour FROM run_hours))"
+    found = con.execute(
+        f"SELECT partition_hour, {key}, coalesce(problem, 'outside the hours of the run'), NOT {unreadable} "
+        f"FROM staged_{stream} WHERE problem IS NOT NULL OR {unreadable} ORDER BY ALL"
+    ).fetchall()
+    if found:
+        con.execute(f"DELETE FROM staged_{stream} WHERE coalesce({unreadable}, false)")
+    return [Problem(stream, Hour.containing(hour), id_, reason, kept) for hour, id_, reason, kept in found]
+
+
+def _gather_neighbours(con: duckdb.DuckDBPyConnection, hours: Sequence[Hour]) -> None:
+    """What the warehouse holds, outside the run, for the traces that the run touches (and for its scores' traces).
+
+    Rows up to two windows away are needed to see a neighbour hour with its own full window. Every read is bounded by
+    hours, so that its cost does not grow with history.
+    """
+    first, last = min(hours), max(hours)
+    here, elsewhere = hours_filter("partition_hour", hours), f"NOT {hours_filter('partition_hour', hours)}"
+    con.execute(
+        "CREATE TEMP TABLE touched_traces AS SELECT DISTINCT trace_id FROM ("
+        "SELECT trace_id FROM staged_observations UNION ALL SELECT trace_id FROM staged_traces "
+        f"UNION ALL SELECT trace_id FROM observations WHERE {here} UNION ALL SELECT trace_id FROM traces WHERE {here}"
+        ") WHERE trace_id <> ''"
+    )
+    near = _between(first.shift(-2 * TRACE_WINDOW_HOURS), last.shift(2 * TRACE_WINDOW_HOURS))
+    con.execute(
+        "CREATE TEMP TABLE neighbour_observations AS SELECT * FROM observations "
+        f"WHERE {near} AND {elsewhere} AND trace_id IN (SELECT trace_id FROM touched_traces)"
+    )
+    far = SCORE_LOOKBACK_HOURS + TRACE_WINDOW_HOURS
+    con.execute(
+        f"CREATE TEMP TABLE neighbour_traces AS SELECT * FROM traces "
+        f"WHERE {_between(first.shift(-far), last.shift(far))} AND {elsewhere} AND (trace_id IN "
+        "(SELECT trace_id FROM touched_traces UNION ALL SELECT trace_id FROM staged_scores WHERE trace_id IS NOT NULL))"
+    )
+    con.execute(
+        "CREATE TEMP TABLE neighbour_scores AS SELECT * FROM scores "
+        f"WHERE {_between(first.shift(-TRACE_WINDOW_HOURS), last.shift(SCORE_LOOKBACK_HOURS))} AND {elsewhere} "
+        "AND trace_id IN (SELECT trace_id FROM touched_traces)"
+    )
+
+
+def _between(first: Hour, last: Hour) -> str:
+    return f"partition_hour BETWEEN {timestamp(first)} AND {timestamp(last)}"
+
+
+def _stale_hours(con: duckdb.DuckDBPyConnection) -> frozenset[Hour]:
+    return frozenset(Hour.containing(row[0]) for row in con.execute(staging_sql("stale_hours")).fetchall())

@@ -1,0 +1,235 @@
+"""What a rerun sends: only what is new or changed, and never what would leave two events (I5, I6)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.destinations.world import HOUR, Event, World, balanced, events, mixpanel_events, only, posthog_events
+
+
+def test_all_events_of_an_hour_arrive_at_mixpanel_in_full_batches(mixpanel: World, mixpanel_app: Any) -> None:
+    mixpanel.put(events(4500))
+    result = only(mixpanel.deliver())
+    assert (result.events, result.delivered, result.sent, result.requests) == (4500, 4500, 4500, 3)
+    assert len(mixpanel_events(mixpanel_app)) == len(mixpanel_events(mixpanel_app, "raw")) == 4500
+    assert not mixpanel_app.state.standin.store.damage()
+
+
+@pytest.mark.parametrize("protocol", ["v1", "batch"])
+def test_all_events_of_an_hour_arrive_at_posthog_in_full_batches(
+    posthog: World, posthog_app: Any, protocol: str
+) -> None:
+    posthog.options = {"protocol": protocol}
+    posthog.put(events(2500))
+    result = only(posthog.deliver())
+    assert (result.events, result.delivered, result.sent, result.requests) == (2500, 2500, 2500, 3)
+    assert len(posthog_events(posthog_app, "raw")) == 2500
+
+
+def test_a_rerun_sends_nothing(mixpanel: World, mixpanel_app: Any) -> None:
+    mixpanel.put(events(30))
+    mixpanel.deliver()
+    result = only(mixpanel.deliver(run="run-2"))
+    assert (result.sent, result.unchanged, result.requests, result.delivered) == (0, 30, 0, 30)
+    assert len(mixpanel_events(mixpanel_app, "raw")) == 30
+
+
+def test_a_rerun_without_news_leaves_the_ledger_file_alone(mixpanel: World) -> None:
+    mixpanel.put(events(3))
+    mixpanel.deliver()
+    path = mixpanel.ledger.files(HOUR).data
+    assert path is not None
+    before = Path(path).read_bytes()
+    mixpanel.deliver(run="run-2")
+    assert mixpanel.ledger.files(HOUR).parts == ()
+    assert Path(path).read_bytes() == before
+
+
+def test_resend_sends_everything_again_under_the_same_ids(mixpanel: World, mixpanel_app: Any) -> None:
+    mixpanel.put([*events(5), Event(entity="hidden", skip_reason="filtered:environment")])
+    mixpanel.deliver()
+    result = only(mixpanel.deliver(run="run-2", resend=True))
+    assert (result.sent, result.delivered, result.skipped) == (5, 5, 1)
+    assert len(mixpanel_events(mixpanel_app, "raw")) == 10
+    assert len(mixpanel_events(mixpanel_app, "query")) == 5
+
+
+def test_only_the_changed_row_is_sent(posthog: World, posthog_app: Any) -> None:
+    before = events(4)
+    posthog.put(before)
+    posthog.deliver()
+    posthog.put([*before[:3], replace(before[3], properties={"cost": 2})])
+    result = only(posthog.deliver(run="run-2"))
+    assert (result.sent, result.unchanged, result.delivered) == (1, 3, 4)
+    merged = posthog_events(posthog_app)
+    assert len(merged) == 4
+    assert [event for event in merged if event["properties"].get("cost") == 2]
+
+
+def test_a_new_row_is_sent_and_the_old_ones_are_not(mixpanel: World) -> None:
+    mixpanel.put(events(2))
+    mixpanel.deliver()
+    mixpanel.put(events(5))
+    result = only(mixpanel.deliver(run="run-2"))
+    assert (result.sent, result.unchanged, result.delivered) == (3, 2, 5)
+
+
+def test_a_row_that_left_the_source_is_marked_gone_and_not_counted(mixpanel: World) -> None:
+    mixpanel.put(events(3))
+    mixpanel.deliver()
+    mixpanel.put(events(2))
+    result = only(mixpanel.deliver(run="run-2"))
+    assert (result.events, result.delivered, result.gone, result.sent) == (2, 2, 1, 0)
+    (gone,) = mixpanel.rows(where="gone_at IS NOT NULL")
+    assert (gone["entity_id"], gone["status"]) == ("e2", "delivered")
+
+
+def test_a_row_that_comes_back_unchanged_is_not_sent_again(mixpanel: World) -> None:
+    for count in (3, 2):
+        mixpanel.put(events(count))
+        mixpanel.deliver()
+    mixpanel.put(events(3))
+    result = only(mixpanel.deliver(run="run-3"))
+    assert (result.sent, result.delivered, result.gone) == (0, 3, 0)
+
+
+def test_a_late_user_is_not_sent_to_mixpanel_and_counted(mixpanel: World, mixpanel_app: Any) -> None:
+    mixpanel.put([Event(entity="e0", user="")])
+    mixpanel.deliver()
+    mixpanel.put([Event(entity="e0", user="user-9")])
+    result = only(mixpanel.deliver(run="run-2"))
+    assert (result.sent, result.skipped, result.reasons) == (0, 1, {"identity_changed": 1})
+    assert len(mixpanel_events(mixpanel_app)) == 1
+    (row,) = mixpanel.rows()
+    assert row["delivered_identity"].startswith("|")
+    assert row["identity"].startswith("user-9|")
+
+
+@pytest.mark.parametrize("resend", [False, True])
+def test_a_late_user_is_not_sent_to_posthog_even_on_resend(posthog: World, posthog_app: Any, resend: bool) -> None:
+    posthog.put([Event(entity="e0", user="anonymous-trace")])
+    posthog.deliver()
+    posthog.put([Event(entity="e0", user="user-9")])
+    result = only(posthog.deliver(run="run-2", resend=resend))
+    assert (result.sent, result.skipped) == (0, 1)
+    assert len(posthog_events(posthog_app)) == 1
+
+
+def test_an_identity_that_changes_back_is_delivered_again_without_sending(mixpanel: World) -> None:
+    first = Event(entity="e0", user="user-1")
+    for event in (first, replace(first, user="user-2"), first):
+        mixpanel.put([event])
+        result = only(mixpanel.deliver())
+    assert (result.sent, result.delivered, result.skipped) == (0, 1, 0)
+    assert mixpanel.statuses() == {"e0": "delivered"}
+
+
+def test_a_trace_that_moves_to_the_next_hour_is_not_doubled_at_mixpanel(mixpanel: World, mixpanel_app: Any) -> None:
+    trace = Event(entity="t1", kind="trace", hour=HOUR.shift(1))
+    mixpanel.put([trace])
+    mixpanel.deliver([HOUR.shift(1)])
+    mixpanel.put([replace(trace, hour=HOUR)])
+    result = only(mixpanel.deliver([HOUR]))
+    assert (result.sent, result.skipped, result.reasons) == (0, 1, {"identity_changed": 1})
+    assert only(mixpanel.deliver([HOUR.shift(1)])).gone == 1
+    assert len(mixpanel_events(mixpanel_app)) == 1
+
+
+def test_a_trace_that_moves_within_a_range_run_is_not_doubled(mixpanel: World, mixpanel_app: Any) -> None:
+    trace = Event(entity="t1", kind="trace", hour=HOUR.shift(1))
+    hours = [HOUR, HOUR.shift(1)]
+    mixpanel.put([trace])
+    mixpanel.deliver(hours)
+    mixpanel.put([replace(trace, hour=HOUR)])
+    first, second = mixpanel.deliver(hours, run="run-2")
+    assert (first.skipped, second.gone) == (1, 1)
+    assert len(mixpanel_events(mixpanel_app)) == 1
+
+
+def test_a_trace_that_moves_within_its_day_replaces_the_old_one_at_posthog(posthog: World, posthog_app: Any) -> None:
+    trace = Event(entity="t1", kind="trace", hour=HOUR.shift(1))
+    posthog.put([trace])
+    posthog.deliver([HOUR.shift(1)])
+    posthog.put([replace(trace, hour=HOUR)])
+    result = only(posthog.deliver([HOUR]))
+    assert (result.sent, result.delivered) == (1, 1)
+    assert len(posthog_events(posthog_app)) == 1
+
+
+def test_a_generation_in_another_hour_is_an_event_of_its_own(mixpanel: World) -> None:
+    mixpanel.put([Event(entity="g1", hour=HOUR.shift(1))])
+    mixpanel.deliver([HOUR.shift(1)])
+    mixpanel.put([Event(entity="g1", hour=HOUR)])
+    assert only(mixpanel.deliver([HOUR])).delivered == 1
+
+
+def test_a_filter_set_later_skips_what_was_delivered(mixpanel: World) -> None:
+    mixpanel.put(events(2))
+    mixpanel.deliver()
+    mixpanel.put(events(2, skip_reason="filtered:tag"))
+    result = only(mixpanel.deliver(run="run-2"))
+    assert (result.skipped, result.delivered, result.sent) == (2, 0, 0)
+    mixpanel.put(events(2))
+    assert only(mixpanel.deliver(run="run-3")).delivered == 2
+
+
+def test_an_hour_without_events_is_accounted_for(mixpanel: World) -> None:
+    mixpanel.put([])
+    result = only(mixpanel.deliver())
+    assert (result.events, result.requests, balanced(result)) == (0, 0, True)
+    facts = mixpanel.ledger.facts(HOUR)
+    assert facts is not None
+    assert (facts["events"], facts["outstanding"]) == ("0", "0")
+
+
+def test_many_hours_are_reported_each_in_order(mixpanel: World) -> None:
+    hours = [HOUR.shift(step) for step in range(-3, 1)]
+    mixpanel.put([Event(entity=f"{hour.key}-{number}", hour=hour) for hour in hours[:3] for number in range(3)])
+    seen: list[str] = []
+    results = mixpanel.deliver(reversed(hours), on_hour=lambda result: seen.append(result.hour.key))
+    assert [result.hour for result in results] == hours
+    assert [result.events for result in results] == [3, 3, 3, 0]
+    assert sorted(seen) == [hour.key for hour in hours]
+
+
+def test_events_that_share_an_id_never_share_a_v1_request(posthog: World, posthog_app: Any) -> None:
+    posthog.put(
+        [
+            *events(3),
+            *(Event(entity=f"o{n}", kind="observation", shares_id_with=f"e{n}", offset_ms=n) for n in range(3)),
+        ]
+    )
+    result = only(posthog.deliver())
+    assert (result.delivered, result.requests) == (6, 2)
+    assert len(posthog_events(posthog_app)) == 6
+
+
+def test_requests_never_mix_days_or_historical_with_live_events(posthog: World, posthog_app: Any) -> None:
+    # NOW is 2026-11-21 09:30: 48 h before lies within the hour 09 of the 19th.
+    edge = HOUR.shift(-45)
+    posthog.put([Event(entity=f"e{minute}", hour=edge, offset_ms=minute * 60_000) for minute in range(0, 60, 10)])
+    result = only(posthog.deliver([edge]))
+    assert (result.delivered, result.requests) == (6, 2)
+    flags = [event.historical for event in posthog_app.state.standin.store.stored("raw")]
+    assert sorted(flags) == [False, False, True, True, True, True]
+
+
+def test_an_event_that_is_there_twice_in_one_hour_is_an_error_before_anything_is_sent(mixpanel: World) -> None:
+    mixpanel.put([Event(entity="a"), Event(entity="b", shares_id_with="a")])
+    with pytest.raises(Exception, match="2 times in one hour"):
+        mixpanel.deliver()
+
+
+def test_preview_shows_what_a_delivery_would_do_and_does_nothing(mixpanel: World, mixpanel_app: Any) -> None:
+    mixpanel.put(events(2))
+    mixpanel.deliver()
+    mixpanel.put([*events(3), Event(entity="bad", event="", offset_ms=9)])
+    shown = mixpanel.preview()
+    assert [item["action"] for item in shown] == ["send", "unchanged", "unchanged", "invalid"]
+    assert shown[0]["payload"]["properties"]["distinct_id"] == "user-1"
+    assert len(mixpanel_events(mixpanel_app, "raw")) == 2
+    assert len(mixpanel.rows()) == 2

@@ -1,0 +1,86 @@
+"""A backfill from the UI: 24 hours are one run, and every hour has its own numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lf_dagster.hours import hour_range, parse_hour
+from tests.e2e.dagster_stack import Dagster, running_dagster, wait_for
+from tests.e2e.leaks import leaks_in_command_lines, leaks_in_files
+from tests.e2e.stack import StandIns
+
+LAUNCH = """
+mutation ($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+  }
+}"""
+STATUS = """
+query ($id: String!) {
+  partitionBackfillOrError(backfillId: $id) {
+    ... on PartitionBackfill { status numPartitions runs(limit: 50) { id status } error { message } }
+  }
+}"""
+MATERIALIZATIONS = """
+query ($key: AssetKeyInput!) {
+  assetOrError(assetKey: $key) {
+    ... on Asset { assetMaterializations(limit: 200) {
+      partition runId metadataEntries { label ... on IntMetadataEntry { intValue } }
+    } }
+  }
+}"""
+ASSETS = ["raw_observations", "raw_scores", "observations", "traces", "generations", "scores"]
+EVENTS = ["trace_events", "generation_events", "score_events"]
+ENDED = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
+
+
+def launch(dagster: Dagster, names: list[str], keys: list[str]) -> str:
+    params = {"assetSelection": [{"path": ["langfuse", name]} for name in names], "partitionNames": keys}
+    return dagster.query(LAUNCH, params=params)["launchPartitionBackfill"]["backfillId"]
+
+
+def finished(dagster: Dagster, backfill: str) -> dict[str, Any]:
+    def probe() -> dict[str, Any] | None:
+        found = dagster.query(STATUS, id=backfill)["partitionBackfillOrError"]
+        return found if found["status"] in ENDED else None
+
+    return wait_for("the end of the backfill", probe, seconds=110)
+
+
+def numbers(dagster: Dagster, asset: str) -> dict[str, dict[str, int]]:
+    """The newest numbers of each partition of an asset."""
+    found = dagster.query(MATERIALIZATIONS, key={"path": ["langfuse", asset]})
+    newest: dict[str, dict[str, int]] = {}
+    for materialization in reversed(found["assetOrError"]["assetMaterializations"]):
+        entries = {entry["label"]: entry.get("intValue") for entry in materialization["metadataEntries"]}
+        newest[materialization["partition"]] = entries
+    return newest
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_backfill_of_24_hours_is_one_run_that_accounts_for_each_hour(recorded: StandIns, tmp_path: Path):
+    hours = [hour.key for hour in hour_range(parse_hour("2026-11-20T07"), parse_hour("2026-11-21T06"))]
+    with running_dagster(recorded.environment(tmp_path), tmp_path) as dagster:
+        backfill = launch(dagster, [*ASSETS, *EVENTS, "mixpanel", "posthog"], hours)
+        done = finished(dagster, backfill)
+        assert (done["status"], done["numPartitions"]) == ("COMPLETED_SUCCESS", 24), done
+        assert [run["status"] for run in done["runs"]] == ["SUCCESS"]
+
+        extracted = numbers(dagster, "raw_observations")
+        assert sorted(extracted) == hours
+        rows = {hour: facts["dagster/partition_row_count"] for hour, facts in extracted.items()}
+        assert [rows[hour] for hour in hours[-7:]] == [231, 214, 234, 212, 223, 205, 1]
+        assert sum(rows.values()) == 1320
+
+        for destination, held in (("mixpanel", recorded.mixpanel_events()), ("posthog", recorded.posthog_events())):
+            delivered = numbers(dagster, destination)
+            assert sorted(delivered) == hours
+            for facts in delivered.values():
+                assert facts["events"] == facts["delivered"] + facts["rejected"] + facts["skipped"]
+            assert sum(facts["delivered"] for facts in delivered.values()) == len(held) > 0
+        assert leaks_in_command_lines() == []
+    assert leaks_in_files(tmp_path) == []

@@ -1,0 +1,87 @@
+"""Several processes, and processes that die: nothing is corrupted, nothing is lost, nothing leaks."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.leaks import leaks_in_files, leaks_in_text
+from tests.e2e.stack import RECORDED_FROM, RECORDED_TO, StandIns, command, recorded_store, run_cli, stand_ins
+from tests.e2e.test_recorded_rows import ids, query, sync
+
+KILLED = Path(__file__).with_name("killed_sync.py")
+
+
+def state(standins: StandIns, folder: Path) -> tuple[object, ...]:
+    """What everything holds, without the columns that say when and by which run it was written."""
+    tables = ["observations", "traces", "generations", "scores", "trace_events", "generation_events", "score_events"]
+    audit = "EXCLUDE (ingested_at, run_id)"
+    rows = [query(folder, f"SELECT * {audit} FROM langfuse.{table} ORDER BY ALL") for table in tables]
+    by_id = [sorted(held, key=repr) for held in (standins.mixpanel_events(), standins.posthog_events())]
+    return (*rows, *by_id)
+
+
+@pytest.mark.slow
+def test_two_syncs_of_different_hours_at_once_both_end_well(recorded: StandIns, tmp_path: Path):
+    env = recorded.environment(tmp_path)
+    halves = [(RECORDED_FROM, "2026-11-21T03:00"), ("2026-11-21T03:00", RECORDED_TO)]
+    running = [
+        subprocess.Popen(
+            command("sync", "--from", start, "--to", end),
+            env={**env, "PATH": "/usr/bin:/bin"},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for start, end in halves
+    ]
+    outputs = [process.communicate(timeout=100) for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    assert query(tmp_path, "SELECT count(*) FROM langfuse.observations") == [(1320,)]
+    assert len(ids(recorded.mixpanel_events())) == len(set(ids(recorded.mixpanel_events()))) > 0
+
+
+def test_no_secret_reaches_a_file_or_the_output(recorded: StandIns, tmp_path: Path):
+    env = recorded.environment(tmp_path)
+    done = run_cli(["sync", "--from", RECORDED_FROM, "--to", "2026-11-21T02:00"], env, tmp_path)
+    checked = run_cli(["check"], {**env, "LANGFUSE_SECRET_KEY": "sk-lf-7d1f0c55-secret-wrong"}, tmp_path)
+    assert (done.returncode, checked.returncode) == (0, 1)
+    assert leaks_in_files(tmp_path) == []
+    assert leaks_in_text(done.stdout, done.stderr, checked.stdout, checked.stderr) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rerun_after_a_kill_at_any_point_ends_in_the_same_state(tmp_path: Path, seed: int):
+    with stand_ins(recorded_store()) as undisturbed:
+        (tmp_path / "expected").mkdir()
+        sync(undisturbed, tmp_path / "expected")
+        expected = state(undisturbed, tmp_path / "expected")
+        calls = int(killed_sync(undisturbed, tmp_path / "counted", 0).stdout.rsplit("calls: ", 1)[1])
+    for attempt in sorted(random.Random(seed).sample(range(1, calls), 3)):
+        with stand_ins(recorded_store()) as standins:
+            folder = tmp_path / f"killed-{attempt}"
+            killed = killed_sync(standins, folder, attempt)
+            assert killed.returncode == -signal.SIGKILL, killed.stderr
+            sync(standins, folder)
+            assert state(standins, folder) == expected, f"after a kill at call {attempt} of {calls}"
+
+
+def killed_sync(standins: StandIns, folder: Path, call: int) -> subprocess.CompletedProcess[str]:
+    folder.mkdir()
+    return subprocess.run(
+        [sys.executable, str(KILLED), str(call), "sync", "--from", RECORDED_FROM, "--to", RECORDED_TO],
+        env={**standins.environment(folder), "PATH": "/usr/bin:/bin"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
