@@ -1,4 +1,4 @@
-"""What a lake says about a project: which hours are extracted, and how each stands at each destination.
+"""What a lake says about a project: where its hours came from, and how each stands at each destination.
 
 Read from the footers of extracts and ledgers alone: no database is opened, nothing waits for a running delivery.
 """
@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from lf_dagster.config import ProjectSettings
 from lf_dagster.destinations import Ledger
+from lf_dagster.errors import ConfigError
 from lf_dagster.hours import ONE_HOUR, Hour
 from lf_dagster.lake import STREAMS, Lake
 
@@ -20,6 +21,27 @@ State = Literal["undelivered", "unfinished", "settled"]
 
 _COUNTS = ("events", "delivered", "rejected", "skipped", "outstanding", "gone")
 _HOUR_OF_PATH = re.compile(r"/date=(\d{4}-\d{2}-\d{2})/hour=(\d{2})/")
+
+
+@dataclass(frozen=True)
+class SourceIdentity:
+    """Which Langfuse project the extracts of some hours came from, as their files say."""
+
+    project_id: str
+    project_name: str
+    host: str
+
+    @classmethod
+    def of(cls, lake: Lake, project: str, hours: Sequence[Hour]) -> SourceIdentity:
+        """Read from the newest hour's extract; ConfigError for an hour that has none."""
+        for hour in hours:
+            if not lake.extract_exists(project, "observations", hour):
+                raise ConfigError(
+                    f"no extract of {hour.key} for project {project}",
+                    hint=f"Materialize {project}/raw_observations and {project}/raw_scores for this hour first.",
+                )
+        facts = lake.extract_facts(project, "observations", hours[-1]) or {}
+        return cls(facts["project_id"], facts["project_name"], facts["host"])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""Deliveries: ships the events of each hour to one destination and accounts for every one of them."""
+"""Deliveries: ships the events of each hour to one destination and accounts for every one of them.
 
-from __future__ import annotations
+No `from __future__ import annotations` here: Dagster reads the annotations of asset functions as they are.
+"""
 
 import logging
 from datetime import datetime, timezone
@@ -9,6 +10,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from lf_dagster.accounting import SourceIdentity
 from lf_dagster.assets.common import (
     WAREHOUSE_POOL,
     asset_key,
@@ -19,7 +21,6 @@ from lf_dagster.assets.common import (
     record_hour,
 )
 from lf_dagster.assets.metadata import delivery_metadata
-from lf_dagster.assets.models import SourceIdentity
 from lf_dagster.config import ProjectSettings
 from lf_dagster.destinations import HourDelivery, deliver, open_destination
 from lf_dagster.events import event_models

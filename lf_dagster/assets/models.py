@@ -1,15 +1,16 @@
-"""Typed tables and event tables in DuckDB: one step and one transaction per layer, every table an asset."""
+"""Typed tables and event tables in DuckDB: one step and one transaction per layer, every table an asset.
 
-from __future__ import annotations
+No `from __future__ import annotations` here: Dagster reads the annotations of asset functions as they are.
+"""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 import dagster as dg
 
+from lf_dagster.accounting import SourceIdentity
 from lf_dagster.assets.common import (
     WAREHOUSE_POOL,
     asset_key,
@@ -22,34 +23,12 @@ from lf_dagster.assets.common import (
 from lf_dagster.assets.metadata import PARTITION_ROWS, column_lineage, column_schema
 from lf_dagster.assets.raw import declared_streams
 from lf_dagster.config import ProjectSettings
-from lf_dagster.errors import ConfigError
 from lf_dagster.events import event_models, run_events
 from lf_dagster.hours import Hour
 from lf_dagster.lake import Lake
 from lf_dagster.warehouse import Model, ModelRun, load_models, run_typed
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SourceIdentity:
-    """Which Langfuse project the extracts of some hours came from, as their files say."""
-
-    project_id: str
-    project_name: str
-    host: str
-
-    @classmethod
-    def of(cls, lake: Lake, project: str, hours: Sequence[Hour]) -> SourceIdentity:
-        """Read from the newest hour's extract; ConfigError for an hour that has none."""
-        for hour in hours:
-            if not lake.extract_exists(project, "observations", hour):
-                raise ConfigError(
-                    f"no extract of {hour.key} for project {project}",
-                    hint=f"Materialize {project}/raw_observations and {project}/raw_scores for this hour first.",
-                )
-        facts = lake.extract_facts(project, "observations", hours[-1]) or {}
-        return cls(facts["project_id"], facts["project_name"], facts["host"])
 
 
 def build_typed_assets(

@@ -1,6 +1,7 @@
-"""Raw extracts: one Parquet file per stream and hour, straight from Langfuse's public API."""
+"""Raw extracts: one Parquet file per stream and hour, straight from Langfuse's public API.
 
-from __future__ import annotations
+No `from __future__ import annotations` here: Dagster reads the annotations of asset functions as they are.
+"""
 
 import logging
 from collections.abc import Iterator, Sequence

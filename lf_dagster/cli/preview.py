@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lf_dagster.accounting import SourceIdentity
 from lf_dagster.cli.console import errors, out
 from lf_dagster.cli.projects import DEFAULT_MODULE, ModuleOption, ProjectOption, load_definitions, projects_of
 from lf_dagster.cli.sync import chosen_destinations
@@ -38,7 +39,6 @@ def preview(
 def events_of(settings: ProjectSettings, destination: str, hour: Hour, limit: int) -> list[dict[str, Any]]:
     """The first events of the hour with what a delivery would do with each; see `destinations.preview`."""
     from lf_dagster.assets.common import open_lake, open_warehouse
-    from lf_dagster.assets.models import SourceIdentity
     from lf_dagster.destinations import open_destination
     from lf_dagster.destinations import preview as preview_events
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lf_dagster.config import ProjectSettings
-from lf_dagster.errors import ConfigError
+from lf_dagster.errors import ConfigError, LfDagsterError
 
 ProjectOption = Annotated[str | None, typer.Option("--project", "-p", help="Only this project.")]
 ModuleOption = Annotated[
@@ -38,7 +39,18 @@ def load_definitions(module: str) -> Any:
         found = getattr(loaded, "defs", None)
         if found is None:
             raise ConfigError(f"module {module} has no `defs`", hint="Name the module that Dagster loads, with -m.")
-        return found if isinstance(found, dg.Definitions) else found.load_definitions()
+        return found if isinstance(found, dg.Definitions) else _load(found)
+
+
+def _load(definitions: Callable[[], Any]) -> Any:
+    """Loads what `@dg.definitions` made lazy; our own errors come out without Dagster's wrapping."""
+    try:
+        return definitions()
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, LfDagsterError):
+            cause = cause.__cause__
+        raise cause or error from None
 
 
 def projects_of(definitions: Any, only: str | None = None) -> list[ProjectSettings]:

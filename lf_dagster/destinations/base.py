@@ -86,6 +86,11 @@ class Destination(Protocol):
     """Events of one distinct_id and UTC date from which the delivery warns; None: no such limit."""
 
     @property
+    def origin(self) -> str:
+        """Where it sends to."""
+        ...
+
+    @property
     def protocol(self) -> str:
         """`import`, `v1` or `batch`; asks the server once when the settings say `auto`."""
         ...

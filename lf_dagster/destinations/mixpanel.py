@@ -116,6 +116,11 @@ class Mixpanel:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self._http.close()
 
+    @property
+    def origin(self) -> str:
+        """Where it sends to."""
+        return self._http.origin
+
     def rules(self, now: datetime) -> Sequence[Rule]:
         """Section 4 of the contract.
 
@@ -130,8 +135,8 @@ class Mixpanel:
             rules.invalid("insert_id", _bad_insert_id()),
             rules.invalid("size", rules.bytes_over(_MAX_EVENT_BYTES)),
             rules.invalid("json", rules.not_json()),
-            rules.invalid("members", rules.container_over(_MAX_MEMBERS)),
             rules.invalid("depth", rules.deeper_than(_MAX_DEPTH)),
+            rules.invalid("members", rules.container_over(_MAX_MEMBERS)),
         )
 
     def segment(self, now: datetime) -> str:  # noqa: ARG002 - any events may share a request

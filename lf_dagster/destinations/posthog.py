@@ -94,6 +94,11 @@ class Posthog:
         """V1 keys its results by uuid and refuses a request that has one twice."""
         return self.protocol == "v1"
 
+    @property
+    def origin(self) -> str:
+        """Where it sends to."""
+        return self._http.origin
+
     def rules(self, now: datetime) -> Sequence[Rule]:
         """What PostHog refuses, cuts, drops later or stores under another time (contracts: posthog 3, 5, 6, 8.1)."""
         latest_ms = int((now + _FURTHEST_AHEAD).timestamp() * 1000)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from lf_dagster.destinations.base import INVALID, Rule
 
-_WITHOUT_STRINGS = r"""regexp_replace(payload, '"(?:[^"\\]|\\.)*"', '', 'g')"""
-_BRACKETS = rf"regexp_replace({_WITHOUT_STRINGS}, '[^\[\]{{}}]', '', 'g')"
+_STRUCTURE = r"""regexp_replace(payload, '"(?:[^"\\]|\\.)*"', '', 'g')"""
+_FLAT_CONTAINER = r"[\[{][^\[\]{}]*[\]}]"
+_DEEPEST = 3
 
 
 def bytes_over(limit: int) -> str:
@@ -22,28 +23,37 @@ def bytes_over(limit: int) -> str:
 def not_json() -> str:
     """Not JSON, a lone surrogate (cannot become UTF-8), or NaN and Infinity, which DuckDB's JSON lets pass."""
     spelled = " OR ".join(f"contains(payload, '{word}')" for word in ("NaN", "Inf", "nan", "inf"))
-    bare = rf"regexp_matches({_WITHOUT_STRINGS}, '(?i)[:,\[]\s*-?(nan|inf)')"
-    return f"NOT coalesce(json_valid(payload), false) OR (({spelled}) AND {bare})"
+    bare = rf"regexp_matches({_STRUCTURE}, '(?i)[:,\[]\s*-?(nan|inf)')"
+    return f"NOT coalesce(json_valid(payload), false) OR {_guarded(spelled, bare)}"
 
 
 def deeper_than(depth: int) -> str:
-    """A property whose value nests containers deeper than `depth`.
-
-    Each round takes the innermost empty containers out of the bracket text; what is left after the event, its
-    `properties` and `depth` levels is too deep.
-    """
-    text = _BRACKETS
-    for _ in range(depth + 2):
-        text = rf"regexp_replace({text}, '\{{\}}|\[\]', '', 'g')"
-    nested = " OR ".join(f"payload LIKE '{pattern}'" for pattern in ("%{%{%{%", "%[%[%"))
-    return f"(({nested}) AND {text} <> '')"
+    """A property whose value nests containers deeper than `depth`, at most 3: the event and its `properties` apart."""
+    left = _without_containers(depth + 2)
+    return _guarded("payload LIKE '%{%{%{%' OR payload LIKE '%[%[%'", f"regexp_matches({left}, '[\\[{{]')")
 
 
 def container_over(elements: int) -> str:
-    """An object or array (the properties themselves included) with more than `elements` members."""
-    commas = f"len(string_split(payload, ',')) > {elements}"
-    widest = "(SELECT max(n) FROM (SELECT count(*) AS n FROM json_tree(payload) GROUP BY parent))"
-    return f"({commas} AND {widest} > {elements})"
+    """An object or array (the properties themselves included) with more than `elements` members.
+
+    A container can be counted once those inside it are gone, so the innermost ones are taken out round by round.
+    Wants events that `deeper_than` lets pass.
+    """
+    wide = rf"[\[{{](?:[^\[\]{{}},]*,){{{elements}}}"
+    rounds = [f"regexp_matches({_without_containers(level)}, '{wide}')" for level in range(_DEEPEST + 2)]
+    return _guarded(f"len(string_split(payload, ',')) > {elements}", " OR ".join(rounds))
+
+
+def _without_containers(layers: int) -> str:
+    text = _STRUCTURE
+    for _ in range(layers):
+        text = f"regexp_replace({text}, '{_FLAT_CONTAINER}', '', 'g')"
+    return text
+
+
+def _guarded(cheap: str, exact: str) -> str:
+    """CASE and not AND: only CASE keeps DuckDB from evaluating the exact test for every row."""
+    return f"CASE WHEN {cheap} THEN {exact} ELSE false END"
 
 
 def one_of(column: str, values: Sequence[str]) -> str:

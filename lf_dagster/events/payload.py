@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import ClassVar
 
 from lf_dagster.config import Compatibility, DestinationSettings
 from lf_dagster.events.catalogue import Event, Property
@@ -29,14 +30,14 @@ MAX_ITEMS = 254
 
 MIXPANEL_DENIED_IDS = (
     "undefined", "null", "nil", "none", "unknown", "n/a", "na", "anon", "anonymous", "false", "true", "0", "-1",
-    "00000000-0000-0000-0000-000000000000", "<nil>", "[]", "{}", "lmy47d", "",
+    "00000000-0000-0000-0000-000000000000", "<nil>", "[]", "{}", "lmy47d",
 )  # fmt: skip
 """Mixpanel refuses these as distinct id (mixpanel.md 4.2); compared trimmed, in lower case."""
 
 POSTHOG_ILLEGAL_IDS = (
     "0", "00000000-0000-0000-0000-000000000000", "[object object]", "anonymous", "anonymous-user", "backend",
     "distinct_id", "distinctid", "email", "false", "guest", "id", "nan", "none", "not_authenticated", "null",
-    "system", "true", "undefined", "user", "",
+    "system", "true", "undefined", "user",
 )  # fmt: skip
 """PostHog switches person processing off for these (posthog.md 11)."""
 
@@ -61,10 +62,15 @@ class Payload:
     schema: str
     salt: str | None
 
-    destination: DestinationName = "mixpanel"
-    session_property = "session_id"
-    bad_ids: tuple[str, ...] = ()
-    max_distinct_id = MAX_CHARACTERS
+    destination: ClassVar[DestinationName] = "mixpanel"
+    session_property: ClassVar[str] = "session_id"
+
+    @property
+    def bad_ids(self) -> tuple[str, ...]:
+        """Ids, trimmed and in lower case, that count as no user."""
+        raise NotImplementedError
+
+    max_distinct_id: ClassVar[int] = MAX_CHARACTERS
 
     @property
     def documented(self) -> bool:
@@ -124,11 +130,22 @@ class Payload:
         return self.event.context_column(name, self.compatibility)
 
     def known_user(self) -> str:
-        """The user id that identifies, or NULL for none and for ids that the destination would refuse."""
+        """The user id that identifies, or NULL for none and for ids that the destination would refuse.
+
+        Native follows Langfuse, which lets a blank id pass, and at PostHog any id.
+        """
         user = self.context("user_id")
+        missing = f"{user} = ''" if not self.documented else f"trim({user}) = ''"
         bad = ", ".join(map(literal, self.bad_ids))
-        condition = f"lower(trim({user})) NOT IN ({bad})" if bad else f"{user} <> ''"
-        return f"CASE WHEN {condition} THEN {self._hashed(user)} END"
+        refused = f" OR lower(trim({user})) IN ({bad})" if bad else ""
+        return f"CASE WHEN NOT ({missing}{refused}) THEN {self._hashed(user)} END"
+
+    def is_identified(self) -> str:
+        """Whether the event belongs to a person; Langfuse goes by the link to the user."""
+        url = next((item for item in self.properties if item.role == "user_url"), None)
+        if self.documented or url is None:
+            return f"{self.known_user()} IS NOT NULL"
+        return f"{url.column(self.compatibility)} IS NOT NULL"
 
     def _hashed(self, user: str) -> str:
         return f"sha256({literal(self.salt)} || {user})" if self.salt else user
@@ -149,6 +166,7 @@ class Payload:
             "epoch_ms(event_time) AS time_ms",
             f"{event_digest_sql(self.destination, self.project_id, 'entity_id')} AS digest",
             f"{self.known_user()} AS user_sent",
+            f"{self.is_identified()} AS identified",
             f"{self.session()} AS session_sent",
             f"{skip_reason_sql(self.event, self.settings.filters, self.compatibility)} AS skip_reason",
             *(f"{self._value(item)} AS p{number}" for number, item in enumerate(self.properties)),
@@ -208,9 +226,12 @@ class Payload:
 class MixpanelPayload(Payload):
     """An event of `/import`: everything inside `properties` (mixpanel.md 3, 4)."""
 
-    destination: DestinationName = "mixpanel"
-    session_property = "session_id"
-    bad_ids = MIXPANEL_DENIED_IDS
+    destination: ClassVar[DestinationName] = "mixpanel"
+    session_property: ClassVar[str] = "session_id"
+
+    @property
+    def bad_ids(self) -> tuple[str, ...]:
+        return MIXPANEL_DENIED_IDS
 
     def session(self) -> str:
         session = f"nullif({self.context('session_id')}, '')"
@@ -253,20 +274,17 @@ class MixpanelPayload(Payload):
 class PosthogPayload(Payload):
     """An event of `/batch/` (posthog.md 3); `PosthogV1Payload` has the same content in the V1 form."""
 
-    destination: DestinationName = "posthog"
-    session_property = "$session_id"
-    max_distinct_id = POSTHOG_MAX_DISTINCT_ID
+    destination: ClassVar[DestinationName] = "posthog"
+    session_property: ClassVar[str] = "$session_id"
+    max_distinct_id: ClassVar[int] = POSTHOG_MAX_DISTINCT_ID
+
+    @property
+    def bad_ids(self) -> tuple[str, ...]:
+        return POSTHOG_ILLEGAL_IDS if self.documented else ()
 
     def session(self) -> str:
         session = self.context("posthog_session_id")
         return session if self.documented else f"coalesce({session}, '')"
-
-    def known_user(self) -> str:
-        # Langfuse passes any user id on; documented treats what PostHog calls illegal like no user.
-        bad = POSTHOG_ILLEGAL_IDS if self.documented else ("",)
-        user = self.context("user_id")
-        listed = ", ".join(map(literal, bad))
-        return f"CASE WHEN lower(trim({user})) NOT IN ({listed}) THEN {self._hashed(user)} END"
 
     def distinct_id(self) -> str:
         return "coalesce(user_sent, event_id)"
@@ -280,7 +298,7 @@ class PosthogPayload(Payload):
         yield from rest
         url = next((n for n, item in enumerate(self.properties) if item.role == "user_url"), None)
         if url is not None and self.wants("$set"):
-            yield f"""',"$set":{{"langfuse_user_url":' || CASE WHEN user_sent IS NOT NULL THEN to_json(p{url})::VARCHAR END || '}}'"""
+            yield f"""',"$set":{{"langfuse_user_url":' || CASE WHEN identified THEN to_json(p{url})::VARCHAR END || '}}'"""
         yield from self.truncated_fragment()
 
     def hashed(self) -> Iterator[str]:
@@ -296,7 +314,7 @@ class PosthogPayload(Payload):
         yield "'\",\"properties\":{', body"
         if self.wants(self.session_property):
             yield """',"$session_id":' || to_json(session_sent)::VARCHAR"""
-        yield """CASE WHEN user_sent IS NULL THEN ',"$process_person_profile":false' END"""
+        yield """CASE WHEN NOT identified THEN ',"$process_person_profile":false' END"""
         yield literal(f',"$geoip_disable":true,"$lib":"{LIBRARY}","$lib_version":"{version("lf-dagster")}"}}}}')
 
 
@@ -311,7 +329,7 @@ class PosthogV1Payload(PosthogPayload):
         else:
             yield """'","options":{'"""
         yield """'"disable_skew_correction":true'"""
-        yield """CASE WHEN user_sent IS NULL THEN ',"process_person_profile":false' END"""
+        yield """CASE WHEN NOT identified THEN ',"process_person_profile":false' END"""
         yield """'},"properties":{', body, ',"$geoip_disable":true}}'"""
 
 

@@ -32,6 +32,7 @@ class PageStore:
         self._memory_bytes = 0
         self._spilled: dict[int, tuple[int, int]] = {}
         self._files: list[pa.MemoryMappedFile] = []
+        self._readers: dict[tuple[int, tuple[str, ...] | None], pa.ipc.RecordBatchFileReader] = {}
         self._paths: list[Path] = []
         self._refs: list[PageRef] = []
         self.rows = 0
@@ -57,6 +58,7 @@ class PageStore:
             self._spill()
 
     def close(self) -> None:
+        self._readers.clear()
         for file in self._files:
             file.close()
         self._files.clear()
@@ -72,9 +74,15 @@ class PageStore:
         if page is not None:
             return page if columns is None else page.select(list(columns))
         part, index = self._spilled[ref.number]
-        wanted = None if columns is None else sorted(EXTRACT_SCHEMA.get_field_index(name) for name in columns)
-        options = pa.ipc.IpcReadOptions(included_fields=wanted, use_threads=False)
-        return pa.ipc.open_file(self._files[part], options=options).get_batch(index)
+        return self._reader(part, None if columns is None else tuple(columns)).get_batch(index)
+
+    def _reader(self, part: int, columns: tuple[str, ...] | None) -> pa.ipc.RecordBatchFileReader:
+        reader = self._readers.get((part, columns))
+        if reader is None:
+            wanted = None if columns is None else sorted(map(EXTRACT_SCHEMA.get_field_index, columns))
+            options = pa.ipc.IpcReadOptions(included_fields=wanted, use_threads=False)
+            reader = self._readers[part, columns] = pa.ipc.open_file(self._files[part], options=options)
+        return reader
 
     def _spill(self) -> None:
         path = self._folder / f"part-{len(self._paths):05d}.arrow"

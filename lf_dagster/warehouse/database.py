@@ -109,7 +109,7 @@ class Warehouse:
         started = self._clock()
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(WarehouseLocked),
-            wait=tenacity.wait_exponential_jitter(initial=0.02, max=1.0, jitter=0.05),
+            wait=tenacity.wait_exponential(multiplier=0.02, max=1.0) + tenacity.wait_random(0, 0.05),
             stop=lambda _state: self._clock() - started >= self._lock_timeout,
             sleep=self._sleep,
             reraise=True,

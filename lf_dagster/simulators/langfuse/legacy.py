@@ -90,8 +90,7 @@ def observations(call: Call) -> Answer:
     chosen = _remembered(call, ("observations",), lambda: _within(view.observations, from_ms, to_ms, predicate))
     page = _page(chosen, paging, call, lambda version: version.event_ms)
     body = (version.render("legacy", _legacy_observation) for version in page)
-    # The count does not merge versions; the rows do.
-    return _listed(call, body, paging, len(chosen) + (view.unmerged_extra if chosen else 0))
+    return _listed(call, body, paging, len(chosen) + len(_within(view.unmerged, from_ms, to_ms, predicate)))
 
 
 def observation(call: Call) -> Answer:

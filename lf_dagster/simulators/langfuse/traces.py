@@ -56,7 +56,11 @@ class LegacyView:
         scanned = store.visible_observations(now_ms).versions
         real = [version for version in scanned if version.id != f"t-{version.trace_id}"]
         self.observations = list(reversed(newest(real)))
-        self.unmerged_extra = len(real) - len(self.observations)
+        merged = {version.id: version for version in self.observations}
+        # Replaced versions that the engine has not merged yet: counted, never served.
+        self.unmerged = [
+            version for version in real if merged[version.id] is not version and merged[version.id].key == version.key
+        ]
         self.scores = list(reversed(newest(store.visible_scores(now_ms).versions)))
         self.traces = list(reversed(store.visible_traces(now_ms).versions))
         self.by_id = {version.id: version for version in self.traces}

@@ -12,6 +12,7 @@ import msgspec
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_FIRST_YEAR = -62_135_596_800 * SECOND
 _AHEAD = 23 * 3_600 * SECOND
 _ISO = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?\s*([Zz]|[+-]\d\d(?::?\d\d)?)?\Z"
@@ -63,6 +64,8 @@ def corrected(micros: int, *, sent_at: int | None, now: int) -> EventTime:
         notes.append("skewed")
     if micros > now + _AHEAD:
         return EventTime(now, [*notes, "future"])
+    if micros < _FIRST_YEAR:
+        return EventTime(0, [*notes, "year"])
     return EventTime(micros, notes)
 
 
@@ -87,12 +90,13 @@ def parse_rfc3339(text: str) -> int | None:
 
 def utc_date(micros: int) -> str:
     """UTC calendar date, `YYYY-MM-DD`."""
-    return (_EPOCH + timedelta(microseconds=micros)).strftime("%Y-%m-%d")
+    return (_EPOCH + timedelta(microseconds=micros)).date().isoformat()
 
 
 def iso(micros: int) -> str:
     """ISO text in UTC with microseconds and `Z`."""
-    return (_EPOCH + timedelta(microseconds=micros)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    moment = _EPOCH + timedelta(microseconds=micros)
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _from_iso(match: re.Match[str]) -> int:
