@@ -5,8 +5,8 @@ Read from the footers of extracts and ledgers alone: no database is opened, noth
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,7 +20,6 @@ State = Literal["undelivered", "unfinished", "settled"]
 """undelivered: no delivery has finished; unfinished: one was cut short, or left events without an answer."""
 
 _COUNTS = ("events", "delivered", "rejected", "skipped", "outstanding", "gone")
-_HOUR_OF_PATH = re.compile(r"/date=(\d{4}-\d{2}-\d{2})/hour=(\d{2})/")
 
 
 @dataclass(frozen=True)
@@ -99,23 +98,13 @@ class ProjectAccount:
 
 def account(settings: ProjectSettings, lake: Lake) -> ProjectAccount:
     """Reads the account of a project; every extracted hour is in it, oldest first."""
-    hours = sorted(_hours_of(lake.glob(lake_pattern(lake, settings.name))))
+    hours = lake.extracted_hours(settings.name, "observations")
     extracted = [Extracted(hour, _rows(lake, settings.name, hour)) for hour in hours]
     destinations = {
         name: [_at_destination(Ledger(lake, settings.name, name), hour) for hour in hours]
         for name in settings.destinations
     }
     return ProjectAccount(settings.name, extracted, destinations)
-
-
-def lake_pattern(lake: Lake, project: str) -> str:
-    """Glob of the project's observation extracts."""
-    return f"{lake.root}/raw/project={project}/stream=observations/date=*/hour=*/data.parquet"
-
-
-def _hours_of(paths: Iterable[str]) -> list[Hour]:
-    found = [match for path in paths if (match := _HOUR_OF_PATH.search(path))]
-    return [Hour.from_key(f"{match[1]}-{match[2]}:00") for match in found]
 
 
 def _rows(lake: Lake, project: str, hour: Hour) -> dict[str, int]:
@@ -139,7 +128,7 @@ def _counts(facts: dict[str, Any]) -> dict[str, int]:
 
 def _gaps(hours: Sequence[Hour]) -> list[Hour]:
     missing: list[Hour] = []
-    for before, after in zip(hours, hours[1:], strict=False):
+    for before, after in itertools.pairwise(hours):
         steps = int((after.start - before.start) / ONE_HOUR)
         missing.extend(before.shift(step) for step in range(1, steps))
     return missing

@@ -136,7 +136,9 @@ def _asset_names(settings: ProjectSettings) -> dict[str, str]:
 
 
 def _run_metadata(result: ModelRun) -> dict[str, Any]:
-    facts: dict[str, Any] = {"duration_seconds": round(result.duration_seconds, 3)}
+    facts: dict[str, Any] = {"run_seconds": round(result.duration_seconds, 3)}
+    if result.problems:
+        facts["problems"] = dg.MetadataValue.json([str(problem) for problem in result.problems[:20]])
     if result.touched_hours:
         # Their traces have observations in the hours of this run: rerun them to bring them up to date.
         facts["stale_hours"] = [hour.key for hour in sorted(result.touched_hours)]
@@ -146,6 +148,8 @@ def _run_metadata(result: ModelRun) -> dict[str, Any]:
 def _log_totals(project: str, layer: str, result: ModelRun) -> None:
     totals = ", ".join(f"{sum(hours.values())} {table}" for table, hours in result.rows.items())
     log.info("%s: %s: %s in %.1f s", project, layer, totals, result.duration_seconds)
+    for problem in result.problems[:5]:
+        log.warning("%s: %s: %s", project, layer, problem)
     if result.touched_hours:
         stale = ", ".join(hour.key for hour in sorted(result.touched_hours))
         log.info("%s: traces of other hours have observations in this run's hours; stale now: %s", project, stale)

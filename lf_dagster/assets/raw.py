@@ -11,7 +11,7 @@ import dagster as dg
 
 from lf_dagster.assets.common import SETTINGS_METADATA, asset_key, dagster_failures, hours_of, open_lake, record_hour
 from lf_dagster.assets.metadata import extract_metadata
-from lf_dagster.config import ProjectSettings
+from lf_dagster.config import ProjectSettings, ReadPath
 from lf_dagster.hours import Hour
 from lf_dagster.lake import EXTRACT_SCHEMA
 from lf_dagster.source import HourExtract, LangfuseClient, extract_hours, streams_of
@@ -126,7 +126,7 @@ def _extract(context: dg.AssetExecutionContext, settings: ProjectSettings) -> No
     _log_totals(settings.name, extracts)
 
 
-def _streams_to_read(read_path: str, selected: set[str]) -> list[str]:
+def _streams_to_read(read_path: ReadPath, selected: set[str]) -> list[str]:
     # Traces of a legacy server come along with its observations even where they are no asset of their own.
     wanted = selected | ({"traces"} if read_path == "legacy" and "observations" in selected else set())
     return [stream for stream in streams_of(read_path) if stream in wanted]

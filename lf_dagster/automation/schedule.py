@@ -9,12 +9,11 @@ import dagster as dg
 from lf_dagster.config import ProjectSettings
 
 
-def build_hourly_job(settings: ProjectSettings, partitions: dg.HourlyPartitionsDefinition) -> Any:
+def build_hourly_job(settings: ProjectSettings) -> Any:
     """`<project>_hourly`: extract, model and ship the hours it is given."""
     return dg.define_asset_job(
         name=f"{settings.name}_hourly",
         selection=dg.AssetSelection.groups(settings.name),
-        partitions_def=partitions,
         description=f"Extract, model and ship hours of the Langfuse project {settings.name}.",
         tags={"lf_dagster/project": settings.name},
     )

@@ -13,7 +13,9 @@ errors = Console(stderr=True)
 
 def show_progress() -> None:
     """lf_dagster's own INFO lines, and nobody else's, on stderr."""
-    handler = RichHandler(console=errors, show_path=False, show_level=False, omit_repeated_times=False)
+    handler = RichHandler(
+        console=errors, show_path=False, show_level=False, omit_repeated_times=False, log_time_format="%H:%M:%S"
+    )
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("lf_dagster")
     logger.handlers[:] = [handler]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +39,7 @@ def demo(
         _begin(folder, hours)
     first = Hour.from_key((folder / _STARTED).read_text())
     with _stand_ins(first, hours, traces) as world, _environment(folder, first, world.origins):
+        code = 0
         if not ui or not (folder / "data").exists():
             code = _ship(folder, world, hour_range(first, first.shift(hours - 1)))
         if ui:
@@ -111,7 +112,7 @@ def _environment(folder: Path, first: Hour, origins: Mapping[str, str]) -> Itera
 
 
 def _instance_file() -> Path:
-    """The `dagster.yaml` of the project; ConfigError-free: the demo runs in a checkout."""
+    """The `dagster.yaml` of the project; the demo runs in a checkout."""
     for place in (Path.cwd(), Path(__file__).parents[2]):
         if (place / "dagster.yaml").exists():
             return place / "dagster.yaml"
@@ -142,9 +143,10 @@ def _say_where_to_look(folder: Path, world: DemoWorld, settings: ProjectSettings
         f"The stand-ins now hold {at_mixpanel} events (Mixpanel) and {at_posthog} events (PostHog).",
         "",
         "Where to look:",
-        f"  make ui                               lineage, partitions and backfills of {settings.name} in the browser",
-        f"  {folder.name}/data/warehouse.duckdb            typed tables and events (schema {settings.name})",
-        f"  {folder.name}/data/raw, {folder.name}/data/ledger       extracts and delivery ledgers, Parquet",
+        "  make ui                        lineage, partitions, backfills in the browser",
+        f"  {folder.name}/data/warehouse.duckdb    typed tables and events, schema {settings.name}",
+        f"  {folder.name}/data/raw                 extracts, Parquet",
+        f"  {folder.name}/data/ledger              what each destination has, Parquet",
     ]
     out.print("\n".join(lines), highlight=False)
 

@@ -46,7 +46,7 @@ def _load(definitions: Callable[[], Any]) -> Any:
     """Loads what `@dg.definitions` made lazy; our own errors come out without Dagster's wrapping."""
     try:
         return definitions()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised again at once, without the wrapping
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, LfDagsterError):
             cause = cause.__cause__

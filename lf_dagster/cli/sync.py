@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.table import Table
 
 from lf_dagster.cli.console import errors, out, show_progress
@@ -25,6 +26,7 @@ from lf_dagster.hours import Hour, contiguous_blocks, hour_range, parse_hour
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
+_ROWS = "dagster/partition_row_count"
 REJECTED = 3
 """Exit code: every hour is done, but a destination rejected events."""
 
@@ -143,45 +145,36 @@ def _collect(result: SyncResult, run: Any) -> None:
 
 
 def result_table(project: str, result: SyncResult, destinations: Sequence[str]) -> Table:
-    """A row per hour: extracted rows, events, and what each destination has."""
-    table = Table(title=f"{project}: hours in UTC", title_justify="left")
+    """A row per hour: extracted rows, events, and what each destination has. Fits into 80 columns."""
+    table = Table(title=f"{project}: hours in UTC", title_justify="left", box=box.SIMPLE, padding=(0, 1), pad_edge=False)
     table.add_column("hour", no_wrap=True)
-    for name in ("observations", "scores", "events"):
-        table.add_column(name, justify="right")
+    for name in ("extracted", "events"):
+        table.add_column(name, justify="right", no_wrap=True)
     for destination in destinations:
-        for name in ("sent", "delivered", "rejected", "skipped"):
-            table.add_column(f"{destination}\n{name}", justify="right")
+        for name in _SHOWN:
+            table.add_column(f"{destination}\n{name}", justify="right", no_wrap=True)
     for hour, facts in sorted(result.facts.items()):
         table.add_row(hour.key, *_cells(facts, destinations))
     return table
 
 
+_SHOWN = ("delivered", "rejected")
+
+
 def _cells(facts: dict[str, dict[str, Any]], destinations: Sequence[str]) -> list[str]:
-    events = [
-        str(sum(rows for name, values in facts.items() if name.endswith("_events") for rows in _rows(values)))
-        if any(name.endswith("_events") for name in facts)
-        else "-"
-    ]
-    raw = [str(next(iter(_rows(facts.get(f"raw_{stream}", {}))), "-")) for stream in ("observations", "scores")]
-    shipped = [
-        str(facts.get(destination, {}).get(name, "-"))
-        for destination in destinations
-        for name in ("sent", "delivered", "rejected", "skipped")
-    ]
-    return raw + events + shipped
-
-
-def _rows(facts: dict[str, Any]) -> list[int]:
-    return [facts["dagster/partition_row_count"]] if "dagster/partition_row_count" in facts else []
+    extracted = [values[_ROWS] for name, values in facts.items() if name.startswith("raw_") and _ROWS in values]
+    events = [values[_ROWS] for name, values in facts.items() if name.endswith("_events") and _ROWS in values]
+    shipped = [str(facts.get(destination, {}).get(name, "-")) for destination in destinations for name in _SHOWN]
+    return [str(sum(counts)) if counts else "-" for counts in (extracted, events)] + shipped
 
 
 def summary(project: str, result: SyncResult, destinations: Sequence[str], hours: int) -> str:
-    """One line a person reads first."""
-    parts = []
+    """What a person reads first: a line for the hours, a line for each destination."""
+    lines = [f"{project}: {hours} hours {'failed' if result.failures else 'done'}"]
     for destination in destinations:
-        sent, rejected = result.total(destination, "sent"), result.total(destination, "rejected")
-        held = result.total(destination, "delivered")
-        parts.append(f"{destination}: {sent} events sent, {held} delivered in all, {rejected} rejected")
-    shipped = "; ".join(parts) or "no destination is set up"
-    ended = "failed" if result.failures else "done"
-    return f"{project}: {hours} hours {ended}. {shipped}."
+        sent, held = result.total(destination, "sent"), result.total(destination, "delivered")
+        rejected, skipped = result.total(destination, "rejected"), result.total(destination, "skipped")
+        lines.append(
+            f"  {destination}: {sent} events sent, {held} delivered in all, {rejected} rejected, {skipped} skipped"
+        )
+    return "\n".join(lines if destinations else [*lines, "  no destination is set up"])

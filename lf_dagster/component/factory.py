@@ -24,7 +24,7 @@ def build_project_definitions(settings: ProjectSettings) -> dg.Definitions:
     """
     partitions = dg.HourlyPartitionsDefinition(start_date=settings.start, timezone="UTC")
     policy = dg.BackfillPolicy.multi_run(max_partitions_per_run=settings.hours_per_run)
-    job = build_hourly_job(settings, partitions)
+    job = build_hourly_job(settings)
     return dg.Definitions(
         assets=[
             build_source_spec(settings),

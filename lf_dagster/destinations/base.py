@@ -8,7 +8,7 @@ columns), which events may share a request (`segment`, `limits`), and how to sen
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, ClassVar, Protocol
@@ -69,6 +69,14 @@ class BatchOutcome:
         if len(batch) == 1:
             return cls(rejected={0: reason})
         return cls(pending=range(len(batch)), again=batch.halves())
+
+    def masked(self, redact: Callable[[str], str]) -> BatchOutcome:
+        """The same with every text, which may quote the server, passed through `redact`."""
+        if not (self.rejected or self.notes):
+            return self
+        rejected = {row: redact(text) for row, text in self.rejected.items()}
+        notes = {row: redact(text) for row, text in self.notes.items()}
+        return replace(self, rejected=rejected, notes=notes)
 
 
 class ProtocolChanged(Exception):

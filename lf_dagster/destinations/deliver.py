@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
+from typing import cast
 
 from lf_dagster.config import ProjectSettings, secret
 from lf_dagster.destinations.base import Destination, HourDelivery, ProtocolChanged
@@ -140,6 +141,7 @@ class _Delivery:
     def _plan(self, hours: Sequence[Hour], workspace: Workspace) -> Plan:
         prepared_sql = self._prepare(self._destination.protocol)
         with self._warehouse.connect(read_only=True) as con:
+            self._ledger.lake.register(con)
             planner = Planner(
                 con,
                 self._ledger,
@@ -158,16 +160,16 @@ def events_sql(
     destination: str, project: ProjectSettings, *, project_id: str, project_name: str, host: str
 ) -> PrepareSql:
     """The prepared events of the project's event tables, with the salt of hashed user ids read from its variable."""
-    from lf_dagster.events import prepared_sql
+    from lf_dagster.events import DestinationName, Protocol, prepared_sql
 
     settings = project.destinations[destination]
     salt = secret(settings.hash_user_ids_env) if settings.hash_user_ids_env else None
 
     def prepare(protocol: str) -> str:
         return prepared_sql(
-            destination,
+            cast(DestinationName, destination),
             project,
-            protocol=protocol,
+            protocol=cast(Protocol, protocol),
             project_id=project_id,
             project_name=project_name,
             host=host,

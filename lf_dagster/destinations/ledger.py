@@ -109,11 +109,11 @@ class Ledger:
     ) -> list[HourFiles]:
         """Create a temp table with the newest row of every event of the hours; returns the files that it came from.
 
+        The connection must be able to read the lake (`Lake.register`).
         `where` is SQL that narrows the rows. Parts that a crash left broken are left out, and removed with `repair`:
         their events count as not sent, so they are sent again, under the same ids. Raises FatalError for a merged
         file that cannot be read.
         """
-        self.lake.register(con)
         looks = 1
         while True:
             files = [self._sound(item, repair=repair) for item in self._files_of(hours)]
@@ -168,13 +168,11 @@ class Ledger:
             return [self.files(hour) for hour in hours]
         days = {self.lake.ledger_folder(self.project, self.destination, hour).rpartition("/")[0] for hour in hours}
         found = [path for day in sorted(days) for path in self.lake.glob(f"{day}/*/*.parquet")]
-        return [self._pick(hour, found) for hour in hours]
-
-    def _pick(self, hour: Hour, paths: Sequence[str]) -> HourFiles:
-        folder = self.lake.ledger_folder(self.project, self.destination, hour)
-        mine = [path for path in paths if path.rpartition("/")[0] == folder]
-        data = next((path for path in mine if path.endswith("/data.parquet")), None)
-        return HourFiles(hour, data, tuple(path for path in mine if "/part-" in path))
+        by_folder: dict[tuple[str, ...], list[str]] = {}
+        for path in found:
+            # A filesystem may spell the root differently; date and hour are ours.
+            by_folder.setdefault(tuple(path.split("/")[-3:-1]), []).append(path)
+        return [_hour_files(hour, by_folder.get((f"date={hour.date}", f"hour={hour.hour}"), [])) for hour in hours]
 
     def _sound(self, files: HourFiles, *, repair: bool) -> HourFiles:
         sound: list[str] = []
@@ -225,6 +223,11 @@ def relation(files: Sequence[HourFiles]) -> str:
         return f"SELECT * FROM read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
     columns = ", ".join(f"NULL::{_SQL_TYPES[field.type]} AS {field.name}" for field in LEDGER_SCHEMA)
     return f"SELECT {columns} WHERE false"
+
+
+def _hour_files(hour: Hour, paths: Sequence[str]) -> HourFiles:
+    data = next((path for path in paths if path.endswith("/data.parquet")), None)
+    return HourFiles(hour, data, tuple(path for path in paths if path.rpartition("/")[2].startswith("part-")))
 
 
 def _named_in(text: str, files: Sequence[HourFiles]) -> str:

@@ -145,6 +145,9 @@ class Mixpanel:
     def send(self, batch: Batch, *, stats: HttpStats, cancelled: Callable[[], bool]) -> BatchOutcome:
         """One strict import; see `Destination.send`."""
         response = self._import(batch.body, stats=stats, cancelled=cancelled)
+        return self._interpret(batch, response).masked(self._http.redact)
+
+    def _interpret(self, batch: Batch, response: Response) -> BatchOutcome:
         if response.status == 413:
             return BatchOutcome.split(batch, refused("too large for Mixpanel (413)"))
         if is_html(response) or response.status not in (200, 400):

@@ -117,16 +117,16 @@ class Posthog:
 
     def send(self, batch: Batch, *, stats: HttpStats, cancelled: Callable[[], bool]) -> BatchOutcome:
         """One request; see `Destination.send`. Raises ProtocolChanged when `auto` chose V1 and it is not there."""
-        historical = batch.segment % 2 == 0
-        if self.protocol == "batch":
-            return self._batch.send(batch, historical=historical, stats=stats, cancelled=cancelled)
+        # `segment` puts historical events on even numbers.
+        chosen = self._batch if self.protocol == "batch" else self._v1
         try:
-            return self._v1.send(batch, historical=historical, stats=stats, cancelled=cancelled)
+            outcome = chosen.send(batch, historical=batch.segment % 2 == 0, stats=stats, cancelled=cancelled)
         except RouteMissing as missing:
             if self._wanted == "v1":
                 raise _v1_not_served(self._http.host) from missing
             self._protocol = "batch"
             raise ProtocolChanged from missing
+        return outcome.masked(self._http.redact)
 
     def check(self) -> str:
         """Proves address and protocol with a request that holds no event, which PostHog must refuse (400).

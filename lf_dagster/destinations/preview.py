@@ -55,6 +55,7 @@ def preview(
         prepare = events_sql(destination.name, project, project_id=project_id, project_name=project_name, host=host)
     ledger = Ledger(lake, project.name, destination.name)
     with warehouse.connect(read_only=True) as con:
+        lake.register(con)
         Planner(
             con,
             ledger,

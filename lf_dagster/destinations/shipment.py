@@ -77,6 +77,7 @@ class Shipment:
     def run(self) -> None:
         """Send everything. Raises the first error, after the requests in flight have ended."""
         with _scratch_database(self._workspace) as con:
+            self._ledger.lake.register(con)
             try:
                 self._send_all(con)
             except Exception:

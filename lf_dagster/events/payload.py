@@ -141,11 +141,12 @@ class Payload:
         return f"CASE WHEN NOT ({missing}{refused}) THEN {self._hashed(user)} END"
 
     def is_identified(self) -> str:
-        """Whether the event belongs to a person; Langfuse goes by the link to the user."""
+        """Whether the event belongs to a person; Langfuse also wants a link to the user."""
+        known = f"{self.known_user()} IS NOT NULL"
         url = next((item for item in self.properties if item.role == "user_url"), None)
         if self.documented or url is None:
-            return f"{self.known_user()} IS NOT NULL"
-        return f"{url.column(self.compatibility)} IS NOT NULL"
+            return known
+        return f"({known} AND {url.column(self.compatibility)} IS NOT NULL)"
 
     def _hashed(self, user: str) -> str:
         return f"sha256({literal(self.salt)} || {user})" if self.salt else user
@@ -234,8 +235,8 @@ class MixpanelPayload(Payload):
         return MIXPANEL_DENIED_IDS
 
     def session(self) -> str:
-        session = f"nullif({self.context('session_id')}, '')"
-        return f"coalesce({self.context('mixpanel_session_id')}, {session})"
+        own, langfuse = self.context("mixpanel_session_id"), self.context("session_id")
+        return f"coalesce(nullif({own}, ''), nullif({langfuse}, ''))"
 
     def distinct_id(self) -> str:
         return "coalesce(user_sent, '')"

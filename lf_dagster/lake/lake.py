@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
 _DATA = "data.parquet"
+_HOUR_OF_PATH = re.compile(r"/date=(\d{4}-\d{2}-\d{2})/hour=(\d{2})/")
 
 
 class Lake:
@@ -56,6 +58,17 @@ class Lake:
             return [path for path in paths if Path(path).is_file()]
         known = self._existing_below({path.rsplit("/", 2)[0] for path in paths})
         return [path for path in paths if self._key(path) in known]
+
+    def extracted_hours(self, project: str, stream: str) -> list[Hour]:
+        """The hours that have an extract, oldest first."""
+        folder = f"{self.root}/raw/project={project}/stream={stream}"
+        pattern = f"date=*/hour=*/{_DATA}"
+        if self.is_local:
+            paths = [str(path) for path in Path(folder).glob(pattern)]
+        else:
+            paths = self.glob(f"{folder}/{pattern}")
+        found = [match for path in paths if (match := _HOUR_OF_PATH.search(path.replace("\\", "/")))]
+        return sorted(Hour.from_key(f"{match[1]}-{match[2]}:00") for match in found)
 
     def extract_facts(self, project: str, stream: str, hour: Hour) -> dict[str, str] | None:
         """Facts that the extract was written with (names without prefix); None when there is no extract."""

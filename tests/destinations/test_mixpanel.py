@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from lf_dagster.config import MixpanelSettings
 from lf_dagster.destinations import open_destination
+from lf_dagster.destinations.mixpanel import ORIGINS, Mixpanel
 from lf_dagster.errors import (
     AuthenticationError,
     ConfigError,
@@ -426,9 +428,6 @@ def test_check_does_not_take_anything_for_mixpanel(mixpanel: World, mixpanel_app
 
 @pytest.mark.parametrize("region", ["us", "eu", "in"])
 def test_each_region_has_its_origin(mixpanel: World, region: str) -> None:
-    from lf_dagster.destinations.mixpanel import ORIGINS, Mixpanel
-    from lf_dagster.config import MixpanelSettings
-
     settings = MixpanelSettings.model_validate({"region": region})
     with Mixpanel(settings, env=mixpanel.env) as destination:
         assert destination.origin == ORIGINS[region]

@@ -68,9 +68,7 @@ class Event:
         )
 
 
-def _payload(
-    protocol: str, name: str, identifier: str, time_ms: int, user: str, properties: Mapping[str, Any]
-) -> str:
+def _payload(protocol: str, name: str, identifier: str, time_ms: int, user: str, properties: Mapping[str, Any]) -> str:
     if protocol == "import":
         known = {"time": time_ms, "distinct_id": user, "$insert_id": identifier, "ip": "0"}
         return json.dumps({"event": name, "properties": {**known, **properties}})
@@ -143,7 +141,7 @@ class World:
         """The event tables hold exactly these events from now on."""
         items = list(items)
         with self.warehouse.connect() as con:
-            for protocol in ("import", "v1", "batch"):
+            for protocol in ("import",) if self.destination == "mixpanel" else ("v1", "batch"):
                 con.execute(_TABLE.format(protocol=protocol))
                 rows = [(*item.prepared(protocol), []) for item in items]
                 columns = [list(column) for column in zip(*rows, strict=True)]
@@ -152,9 +150,7 @@ class World:
                     con.execute(f"INSERT INTO warehouse.main.prepared_{protocol} SELECT *, [] FROM given")
 
     def open(self, *, retry: RetryPolicy | None = None) -> Destination:
-        return open_destination(
-            self.destination, self.project, env=self.env, retry=retry, sleep=self.slept.append
-        )
+        return open_destination(self.destination, self.project, env=self.env, retry=retry, sleep=self.slept.append)
 
     def deliver(
         self,
@@ -202,6 +198,7 @@ class World:
     def rows(self, hour: Hour = HOUR, where: str = "true") -> list[dict[str, Any]]:
         """The newest ledger rows of an hour."""
         with self.warehouse.connect(read_only=True) as con:
+            self.lake.register(con)
             self.ledger.load(con, "found", [hour])
             table = con.execute(f"SELECT * FROM found WHERE {where} ORDER BY time_ms, event, event_id").to_arrow_table()
         return table.to_pylist()

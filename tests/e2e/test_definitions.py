@@ -15,11 +15,6 @@ from lf_dagster.component import build_project_definitions
 from lf_dagster.config import load_project
 from tests.e2e.stack import REPOSITORY
 
-GRAPH = {
-    "langfuse/langfuse": [],
-    "langfuse/raw_observations": ["langfuse/langfuse"],
-    "langfuse/raw_scores": ["langfuse/langfuse"],
-}
 BOTH = {"MIXPANEL_PROJECT_TOKEN": "x", "POSTHOG_API_KEY": "phc_x"}
 
 
@@ -58,10 +53,10 @@ def test_every_table_says_what_its_columns_are_and_where_they_come_from():
         assert spec.kinds, name
         if name in ("langfuse", "mixpanel", "posthog"):
             continue
-        columns = spec.metadata["dagster/column_schema"].schema.columns
+        columns = spec.metadata["dagster/column_schema"].columns
         assert all(column.description for column in columns), name
         if not name.startswith("raw_"):
-            assert spec.metadata["dagster/column_lineage"].column_lineage.deps_by_column, name
+            assert spec.metadata["dagster/column_lineage"].deps_by_column, name
 
 
 def test_all_assets_of_an_hour_share_partitions_and_policy():
@@ -72,6 +67,7 @@ def test_all_assets_of_an_hour_share_partitions_and_policy():
     assert policies == {dg.BackfillPolicy.multi_run(12)}
 
 
+@pytest.mark.filterwarnings("ignore:Function `JobDefinition.run_request_for_partition`")  # inside Dagster
 def test_a_tick_at_minute_30_launches_the_hour_just_ended():
     definitions = build_project_definitions(load_project({}, BOTH))
     schedule = definitions.resolve_schedule_def("langfuse_hourly_schedule")
@@ -86,8 +82,10 @@ def test_a_tick_at_minute_30_launches_the_hour_just_ended():
 
 @pytest.mark.slow
 def test_definitions_load_in_a_fresh_process_without_any_variable(tmp_path: Path):
-    script = "from lf_dagster.definitions import defs; d = defs.load_definitions() if hasattr(defs, 'load_definitions') else defs()\n"
-    script += "import json; print(json.dumps(sorted(s.key.to_user_string() for s in d.resolve_all_asset_specs())))"
+    script = (
+        "import json; from lf_dagster.definitions import defs; "
+        "print(json.dumps(sorted(s.key.to_user_string() for s in defs().resolve_all_asset_specs())))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], env={}, cwd=tmp_path, capture_output=True, text=True, check=True
     )

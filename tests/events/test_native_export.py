@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from lf_dagster.events import prepared_sql
+from lf_dagster.hours import Hour
 from tests.events.events import EventProject
 from tests.warehouse.extracts import DATA, hours_of, moment, recorded
 
@@ -27,15 +28,15 @@ NATIVE = DATA / "native-export"
 TOKENS = "Langfuse's export mixes up token properties of generations (total as input, cost as total); ours are right"
 LAST_SPAN = "the last span to arrive overwrites name, version and release of the legacy trace row, which v2 rows keep"
 OBSERVATION_VERSION = "in v2 rows of legacy traces the trace's version fills a generation's missing version"
-RESENT_SPAN = "a span sent twice: the legacy table lacks the usage and cost that the v2 row has"
+COUNTED_USAGE = "usage that the server counted itself: two rows of its legacy table lack it, the v2 rows have it"
 
 DIFFERENCES: dict[tuple[str, str], tuple[str, int]] = {
     ("trace", "langfuse_version"): (LAST_SPAN, 33),
-    ("trace", "langfuse_cost_usd"): (RESENT_SPAN, 2),
+    ("trace", "langfuse_cost_usd"): (COUNTED_USAGE, 2),
     ("generation", "langfuse_version"): (OBSERVATION_VERSION, 10),
-    ("generation", "langfuse_cost_usd"): (RESENT_SPAN, 2),
+    ("generation", "langfuse_cost_usd"): (COUNTED_USAGE, 2),
     ("generation", "langfuse_input_units"): (TOKENS, 153),
-    ("generation", "langfuse_output_units"): (RESENT_SPAN, 2),
+    ("generation", "langfuse_output_units"): (COUNTED_USAGE, 2),
     ("generation", "langfuse_total_units"): (TOKENS, 153),
 }
 """(kind, property) -> reason and the largest number of events that may differ in it. Nothing else may."""
@@ -154,6 +155,23 @@ def report(
         print(f"    {kind}.{name}: {len(ids)} of {compared[kind, name]} ({reason}), such as {ids[0]}")
 
 
+def test_token_properties_of_generations_are_right_where_the_export_mixes_them_up(project: EventProject) -> None:
+    ours, rows = sent(project, "mixpanel"), {row["id"]: row for row in recorded()["v2_observations"]}
+    mixed_up = 0
+    for key, event in native("mixpanel").items():
+        if not key.startswith("[Langfuse] Generation"):
+            continue
+        row, mine = rows[event["properties"]["langfuse_id"]], ours[key]["content"]["properties"]
+        assert mine["langfuse_input_units"] == row["usageDetails"].get("input", 0)
+        assert mine["langfuse_output_units"] == row["usageDetails"].get("output", 0)
+        assert mine["langfuse_total_units"] == row["usageDetails"].get("total", 0)
+        mixed_up += (
+            event["properties"]["langfuse_input_units"] == row["usageDetails"].get("total", 0)
+            and event["properties"]["langfuse_total_units"] == row["costDetails"].get("total", 0)
+        )
+    assert mixed_up == 153 - 2
+
+
 def test_score_and_observation_events_have_no_listed_difference() -> None:
     assert {kind for kind, _ in DIFFERENCES} == {"trace", "generation"}
 
@@ -219,29 +237,31 @@ def test_identity_follows_the_server_s_transformers(destination: str, tmp_path: 
     usable = [pair for pair in pairs() if isinstance(pair["input"].get("langfuse_user_id"), str | None)]
     assert len(usable) == 234
     project = EventProject(tmp_path, compatibility="native", observation_events=True)
-    project.run_events([hours_of([{"startTime": "2026-11-21T00:00:00Z"}])[0]])
-    for pair in usable:
-        with project.changing_tables() as con:
+    project.run_events([Hour.from_key("2026-11-21-00:00")])
+    with project.changing_tables() as con:
+        for pair in usable:
             row = as_event_row(pair)
-            table = f"{pair['kind']}_events"
-            con.execute(f"DELETE FROM {table}")
             places = ", ".join("?" for _ in row)
-            con.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", list(row.values()))
-        [ours] = prepared_for(project, destination, pair)
-        compare_identity(destination, json.loads(ours["payload"]), pair[destination])
+            con.execute(f"INSERT INTO {pair['kind']}_events ({', '.join(row)}) VALUES ({places})", list(row.values()))
+    for project_id in {pair["project_id"] for pair in usable}:
+        prepared = {(row["kind"], row["entity_id"]): row for row in prepared_for(project, destination, project_id)}
+        for pair in usable:
+            if pair["project_id"] == project_id:
+                ours = prepared[pair["kind"], pair["input"]["langfuse_id"]]
+                compare_identity(destination, json.loads(ours["payload"]), pair[destination])
 
 
-def prepared_for(project: EventProject, destination: str, pair: dict[str, Any]) -> list[dict[str, Any]]:
+def prepared_for(project: EventProject, destination: Any, project_id: str) -> list[dict[str, Any]]:
     sql = prepared_sql(
-        destination,  # pyright: ignore[reportArgumentType]
+        destination,
         project.settings,
         protocol="import" if destination == "mixpanel" else "batch",
-        project_id=pair["project_id"],
+        project_id=project_id,
         project_name="",
         host="",
         user_id_salt=None,
     )
-    return project.query(f"SELECT * FROM ({sql}) WHERE kind = '{pair['kind']}'")
+    return project.query(sql)
 
 
 def compare_identity(destination: str, ours: dict[str, Any], theirs: dict[str, Any]) -> None:

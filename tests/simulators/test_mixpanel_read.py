@@ -8,7 +8,7 @@ import httpx
 import pytest
 from isal import igzip
 
-from lf_dagster.simulators.mixpanel import Behaviour, Limits
+from lf_dagster.simulators.mixpanel import Behaviour, Limits, create_app
 
 DAY = 86_400_000
 NOON = 1_795_176_000_000  # 2026-11-20T12:00:00Z
@@ -294,6 +294,12 @@ class TestSchemas:
         assert self.upload(mp, ("b", {})).status_code == 429
         mp.clock.advance(60)
         assert [self.upload(mp).status_code for _ in range(6)] == [200] * 5 + [429]
+
+
+def test_a_standin_that_is_told_nothing_serves_the_demo_token(origin_of):
+    with httpx.Client(base_url=origin_of(create_app())) as client:
+        answer = client.post("/import", params={"strict": "1"}, json=[{}], auth=("demo-mixpanel-token", ""))
+    assert answer.json()["num_records_imported"] == 0
 
 
 def test_secrets_stay_out_of_the_request_log(mp):

@@ -1,8 +1,9 @@
 """What PostHog makes of arrivals: merges, persons, AI events, visibility."""
 
+import httpx
 import pytest
 
-from lf_dagster.simulators.posthog import Behaviour, PosthogStore
+from lf_dagster.simulators.posthog import Behaviour, PosthogStore, create_app
 from lf_dagster.simulators.posthog.ai import token_count
 
 
@@ -133,6 +134,13 @@ class TestAi:
     def test_ids_become_text_and_gateway_properties_go(self, ph):
         ph.send([ph.event(0, event="$ai_span", properties={"$ai_trace_id": 5, "$ai_gateway_x": 1})])
         assert ph.store.events()[0]["properties"] == {"$geoip_disable": True, "$ai_trace_id": "5"}
+
+
+def test_a_standin_that_is_told_nothing_serves_the_demo_token(origin_of, ph):
+    app = create_app()
+    with httpx.Client(base_url=origin_of(app)) as client:
+        client.post("/batch/", json={"api_key": "phc_demo", "batch": [ph.event(0)]})
+    assert len(app.state.standin.store.events()) == 1
 
 
 def test_reset_forgets_everything(ph):

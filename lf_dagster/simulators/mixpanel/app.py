@@ -15,14 +15,14 @@ from lf_dagster.simulators.mixpanel.ingest import import_events, track
 from lf_dagster.simulators.mixpanel.profiles import engage, groups
 from lf_dagster.simulators.mixpanel.query import event_names, export, segmentation
 from lf_dagster.simulators.mixpanel.schemas import schema, schemas
-from lf_dagster.simulators.mixpanel.settings import Behaviour, Limits, ServiceAccount
+from lf_dagster.simulators.mixpanel.settings import DEMO_TOKENS, Behaviour, Limits, ServiceAccount
 from lf_dagster.simulators.mixpanel.state import MixpanelState, state_of
 from lf_dagster.simulators.mixpanel.store import MixpanelStore
 
 
 def create_app(
     *,
-    tokens: Mapping[str, int],
+    tokens: Mapping[str, int] = DEMO_TOKENS,
     service_accounts: Sequence[ServiceAccount] = (),
     clock: Callable[[], float] = time.time,
     faults: FaultQueue | None = None,

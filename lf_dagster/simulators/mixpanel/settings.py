@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
+DEMO_TOKENS = MappingProxyType({"demo-mixpanel-token": 1})
+"""Project token -> project id of a stand-in that is told nothing."""
 MINUTE = 60.0
 HOUR = 3600.0
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from lf_dagster.simulators.faults import ADMIN_PREFIX, FaultQueue, admin_routes, install, json_response
 from lf_dagster.simulators.posthog import capture_v1, legacy
-from lf_dagster.simulators.posthog.settings import Behaviour, Limits, PlannedResult, Strictness
+from lf_dagster.simulators.posthog.settings import DEMO_TOKENS, Behaviour, Limits, PlannedResult, Strictness
 from lf_dagster.simulators.posthog.state import PosthogState, state_of
 from lf_dagster.simulators.posthog.store import PosthogStore
 
@@ -23,7 +23,7 @@ V1_PATH = "/i/v1/analytics/events"
 
 def create_app(
     *,
-    tokens: Mapping[str, int],
+    tokens: Mapping[str, int] = DEMO_TOKENS,
     clock: Callable[[], float] = time.time,
     faults: FaultQueue | None = None,
     limits: Limits | None = None,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
+
+DEMO_TOKENS = MappingProxyType({"phc_demo": 1})
+"""Project token -> project id of a stand-in that is told nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,121 @@
+"""The ledger as others read it, its locks, and a lake behind a URL."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from lf_dagster.destinations import LEDGER_SCHEMA
+from lf_dagster.destinations.locks import lock_hours
+from lf_dagster.errors import RetryableError
+from lf_dagster.simulators.faults import Fault
+from tests.destinations.world import HOUR, MIXPANEL_TOKEN, World, events, mixpanel_events, only
+
+
+def test_a_ledger_is_plain_parquet_for_any_reader(mixpanel: World) -> None:
+    mixpanel.put(events(3))
+    mixpanel.deliver()
+    path = mixpanel.ledger.files(HOUR).data
+    assert path is not None
+    assert pq.read_schema(path).names == LEDGER_SCHEMA.names
+    with duckdb.connect() as con:
+        pattern = str(Path(mixpanel.lake.root) / "ledger/*/*/*/*/*.parquet")
+        found = con.execute(
+            "SELECT project, destination, hour, status, count(*) FROM read_parquet(?) GROUP BY ALL", [pattern]
+        ).fetchall()
+    assert [(project, destination, int(hour), status, n) for project, destination, hour, status, n in found] == [
+        ("shop", "mixpanel", 6, "delivered", 3)
+    ]
+
+
+def test_facts_say_how_an_hour_stands(mixpanel: World) -> None:
+    assert mixpanel.ledger.facts(HOUR) is None
+    mixpanel.put(events(3))
+    mixpanel.deliver(run="run-9")
+    facts = mixpanel.ledger.facts(HOUR)
+    assert facts is not None
+    assert facts["run_id"] == "run-9"
+    assert [facts[name] for name in ("events", "delivered", "rejected", "skipped", "outstanding", "gone")] == [
+        *("3", "3", "0", "0", "0", "0")
+    ]
+
+
+def test_a_lake_behind_a_url_works_the_same(mixpanel: World, mixpanel_app: Any) -> None:
+    mixpanel.lake_root = f"memory://lake-{uuid.uuid4().hex}"
+    mixpanel.options = {"batch_events": 2}
+    mixpanel.put(events(5))
+    assert only(mixpanel.deliver()).delivered == 5
+    mixpanel.put([*events(4)])
+    result = only(mixpanel.deliver(run="run-2"))
+    assert (result.sent, result.unchanged, result.gone) == (0, 4, 1)
+    assert not mixpanel.ledger.unfinished(HOUR)
+    assert len(mixpanel_events(mixpanel_app, "raw")) == 5
+
+
+def test_a_failed_delivery_behind_a_url_is_taken_up_again(mixpanel: World, mixpanel_app: Any) -> None:
+    mixpanel.lake_root = f"memory://lake-{uuid.uuid4().hex}"
+    mixpanel.options = {"batch_events": 2, "parallel_requests": 1}
+    mixpanel.put(events(6))
+    mixpanel_app.state.faults.add(Fault(status=401, body="{}", content_type="application/json", nth=2))
+    with pytest.raises(Exception, match="credentials"):
+        mixpanel.deliver()
+    assert only(mixpanel.deliver(run="run-2")).sent == 4
+
+
+def test_two_deliveries_of_one_hour_wait_for_each_other_and_send_once(mixpanel: World, mixpanel_app: Any) -> None:
+    mixpanel.put(events(50))
+    mixpanel_app.state.faults.add(Fault(delay_seconds=0.1, times=None))
+    results: list[int] = []
+    threads = [
+        threading.Thread(target=lambda run=run: results.append(only(mixpanel.deliver(run=run)).sent))
+        for run in ("run-a", "run-b")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [0, 50]
+    assert len(mixpanel_events(mixpanel_app, "raw")) == 50
+
+
+def test_waiting_for_another_delivery_is_bounded_and_says_for_whom(mixpanel: World) -> None:
+    mixpanel.put(events(1))
+    with lock_hours(mixpanel.ledger, [HOUR], timeout_seconds=1):
+        with pytest.raises(RetryableError, match=r"another delivery \(process \d+\) is working on this hour"):
+            mixpanel.deliver(lock_timeout_seconds=0)
+        # Another hour is free.
+        assert mixpanel.deliver([HOUR.shift(1)], lock_timeout_seconds=0)
+    assert only(mixpanel.deliver(lock_timeout_seconds=0)).delivered == 1
+
+
+def test_locks_leave_no_files_behind(mixpanel: World) -> None:
+    mixpanel.put(events(1))
+    mixpanel.deliver()
+    folder = Path(mixpanel.lake.ledger_folder("shop", "mixpanel", HOUR))
+    assert [path.name for path in folder.iterdir()] == ["data.parquet"]
+
+
+def test_no_secret_reaches_the_ledger_the_logs_or_an_error(
+    mixpanel: World, mixpanel_app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    mixpanel.put(events(5))
+    body = f'{{"code":400,"error":"what is {MIXPANEL_TOKEN}"}}'
+    mixpanel_app.state.faults.add(
+        Fault(status=503, body=body, nth=1),
+        Fault(status=400, body=body, content_type="application/json", times=None),
+    )
+    mixpanel.put(events(1))
+    mixpanel.deliver()
+    written = b"".join(path.read_bytes() for path in mixpanel.folder.rglob("*") if path.is_file())
+    rows = str(mixpanel.rows())
+    ours = "".join(record.getMessage() for record in caplog.records if record.name.startswith("lf_dagster"))
+    assert "what is" in rows
+    for text in (rows, ours, written.decode("latin-1")):
+        assert MIXPANEL_TOKEN not in text
