@@ -167,9 +167,9 @@ def events_sql(
 
     def prepare(protocol: str) -> str:
         return prepared_sql(
-            cast(DestinationName, destination),
+            cast("DestinationName", destination),
             project,
-            protocol=cast(Protocol, protocol),
+            protocol=cast("Protocol", protocol),
             project_id=project_id,
             project_name=project_name,
             host=host,

@@ -35,17 +35,47 @@ TRACE_WINDOW_HOURS = 48
 SCORE_LOOKBACK_HOURS = 30 * 24
 """A score finds its trace up to this far back. Also in score_traces.sql."""
 
-READ_PATH_DIFFERENCES: dict[str, tuple[str, ...]] = {
-    "observations": (
-        "parent_observation_id", "is_root", "depth", "public", "bookmarked", "input", "output", "metadata",
-        "own_user_id", "own_session_id", "own_trace_name", "own_release", "own_tags", "own_mixpanel_session_id",
-        "own_posthog_session_id", "own_source_app", "prompt_name", "created_at", "updated_at",
-    ),
-    "traces": ("root_observation_id", "root_kind", "is_orphan", "input", "output", "metadata"),
-    "generations": (),
-    "scores": ("value_num", "created_at", "updated_at"),
+_NOT_ON_LEGACY_ROWS = "legacy observations do not carry it"
+_SERVED = "the server gives other values"
+_SYNTHETIC = "only v2 has synthetic rows, which are parents and roots"
+
+READ_PATH_DIFFERENCES: dict[str, dict[str, str]] = {
+    "observations": {
+        **dict.fromkeys(
+            (
+                "own_user_id", "own_session_id", "own_trace_name", "own_release", "own_tags",
+                "own_mixpanel_session_id", "own_posthog_session_id", "own_source_app", "public", "bookmarked",
+            ),
+            _NOT_ON_LEGACY_ROWS,
+        ),
+        "parent_observation_id": _SYNTHETIC,
+        "is_root": "a flag on v2, a missing parent on legacy",
+        "version": "v2 fills it from the trace for rows of the legacy ingestion API",
+        "metadata": "v2 merges the trace's metadata in and flattens keys of OpenTelemetry rows",
+        "input": "v2 serves text, legacy parsed JSON",
+        "output": "v2 serves text, legacy parsed JSON",
+        "created_at": _SERVED,
+        "updated_at": _SERVED,
+    },
+    "traces": {
+        "root_observation_id": _SYNTHETIC,
+        "root_kind": _SYNTHETIC,
+        "metadata": "v2 has that of the root, merged and flattened",
+        "input": "v2 serves text, legacy parsed JSON",
+        "output": "v2 serves text, legacy parsed JSON",
+        "timestamp": "legacy has the trace's own time; v2 too for synthetic rows, else the first observation's",
+        "partition_hour": "hour of the first observation on v2, of the trace's own time on legacy",
+    },
+    "generations": {},
+    "scores": {
+        "value_num": "the number of a category is not in v3",
+        "created_at": _SERVED,
+        "updated_at": _SERVED,
+    },
 }  # fmt: skip
-"""Columns that may differ between the read paths, because what the server serves differs. docs/events.md has why."""
+"""Columns that may differ between the read paths, with the reason. All others are equal for equal data.
+
+Rows differ too: synthetic observations, and traces of which only inner observations are known, exist on v2 alone."""
 
 log = logging.getLogger(__name__)
 

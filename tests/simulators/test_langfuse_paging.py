@@ -272,6 +272,18 @@ def test_scores_are_ordered_by_time_and_id_and_merged_to_the_newest_version(clie
     assert sizes == [2, 2, 2, 2, 1]
 
 
+def test_a_score_stored_under_two_timestamps_comes_back_once_per_page_and_again_on_a_later_one(client_of):
+    store = Store()
+    for offset, value in ((0, 1), (90_000_000, 2)):
+        store.put_score(
+            score(id="s", name="n", data_type="NUMERIC", timestamp=iso(T0 + offset), project_id="p", value=value)
+        )
+    client = client_of(store)
+    assert [entry["value"] for entry in walk(client, "v3/scores", limit=100)[0]] == [2]
+    store.put_score(score(id="z", name="n", data_type="NUMERIC", timestamp=iso(T0), project_id="p"))
+    assert [entry["id"] for entry in walk(client, "v3/scores", limit=1)[0]] == ["s", "z", "s"]
+
+
 def test_an_advanced_filter_replaces_the_simple_parameters_of_its_column(client_of):
     client = client_of(crowded_store())
     filters = [{"type": "stringOptions", "column": "traceId", "operator": "any of", "value": ["trace-1", "trace-2"]}]

@@ -134,6 +134,7 @@ class TestExport:
         assert found[0]["event"] == "[LF] Trace"
         assert found[0]["properties"]["$import"] is True
         assert len(lines(mp.export(from_date="2026-11-19"))) == 3
+        assert len(lines(mp.export(to_date="2026-11-20"))) == 2
 
     def test_time_in_ms(self, mp):
         mp.send([mp.event(0, time=NOON + 999)])

@@ -63,7 +63,7 @@ class TestAccepted:
     def test_distinct_ids_become_text(self, ph, sent, kept):
         ph.send([ph.event(0, distinct_id=sent)])
         assert ph.store.events()[0]["distinct_id"] == kept
-        assert ph.store.warnings() == []
+        assert ph.store.warnings("distinct_id_truncated") == []
 
     def test_long_distinct_ids_are_cut_with_a_warning(self, ph):
         ph.send([ph.event(0, distinct_id="x" * 201)])
@@ -85,6 +85,7 @@ class TestAccepted:
     def test_illegal_distinct_ids_are_accepted(self, ph):
         assert ph.send([ph.event(0, distinct_id="undefined")]).status_code == 200
         assert ph.store.events()[0]["distinct_id"] == "undefined"
+        assert ph.store.warnings()[0]["type"] == "illegal_distinct_id"
 
     def test_without_geoip_disable_a_place_is_added(self, ph):
         ph.send([ph.event(0), ph.event(1, properties={"$geoip_disable": False})])

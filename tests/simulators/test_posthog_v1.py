@@ -200,6 +200,7 @@ class TestResults:
         assert result_of(answer) == {"result": "warning", "details": "person_processing_disabled"}
         assert len(ph.store.events("raw")) == 1
         assert ph.store.persons() == {}
+        assert ph.store.warnings()[0]["type"] == "illegal_distinct_id"
 
     @pytest.mark.parametrize(
         ("behaviour", "details"),

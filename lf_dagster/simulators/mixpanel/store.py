@@ -63,7 +63,7 @@ def utc_date(time_ms: int) -> str:
 
 
 class MixpanelStore:
-    """Events, profiles and schemas of all projects; thread-safe."""
+    """Events (guarded by a lock), profiles and schemas of all projects."""
 
     def __init__(self, *, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()

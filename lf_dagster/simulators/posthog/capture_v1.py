@@ -304,6 +304,8 @@ def _results(
             verdict, details, keeps = planned.result, planned.details, planned.keeps
         if keeps and isinstance(arrival, Arrival):
             kept.append(arrival)
+            if context.project_id is not None and is_illegal_distinct_id(event.distinct_id):
+                state.store.warn(context.project_id, "illegal_distinct_id", uuid=event.uuid)
         if verdict != "absent":
             results[event.uuid] = {"result": verdict, **({} if details is None else {"details": details})}
     if context.project_id is not None:

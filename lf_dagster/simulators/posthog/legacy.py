@@ -10,7 +10,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from lf_dagster.simulators.bodies import BodyTooLarge, BodyUnreadable, gunzip, is_gzip
-from lf_dagster.simulators.posthog.state import PosthogState, object_of, state_of, token_trouble
+from lf_dagster.simulators.posthog.state import (
+    PosthogState,
+    is_illegal_distinct_id,
+    object_of,
+    state_of,
+    token_trouble,
+)
 from lf_dagster.simulators.posthog.store import Arrival
 from lf_dagster.simulators.posthog.timestamps import event_time, parse
 
@@ -180,10 +186,10 @@ def _arrival(
     distinct_id = _distinct_id(event, properties)
     uuid = _canonical(event.get("uuid")) or str(uuids.uuid4())
     limit = state.limits.distinct_id_length
-    if len(distinct_id) > limit:
-        distinct_id = distinct_id[:limit]
-        if project_id is not None:
-            state.store.warn(project_id, "distinct_id_truncated", uuid=uuid)
+    if project_id is not None and len(distinct_id) > limit:
+        state.store.warn(project_id, "distinct_id_truncated", uuid=uuid)
+    if project_id is not None and is_illegal_distinct_id(distinct_id):
+        state.store.warn(project_id, "illegal_distinct_id", uuid=uuid)
     time = event_time(
         event.get("timestamp"),
         offset=event.get("offset"),
@@ -194,7 +200,7 @@ def _arrival(
     return Arrival(
         uuid=uuid,
         event=event["event"],
-        distinct_id=distinct_id,
+        distinct_id=distinct_id[:limit],
         time=time,
         properties=properties,
         set_properties={**object_of(properties.get("$set")), **object_of(event.get("$set"))},

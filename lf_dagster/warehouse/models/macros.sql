@@ -33,8 +33,8 @@ CREATE OR REPLACE TEMP MACRO without_surrogates(text) AS
     regexp_replace(text, '\\u[dD][89a-fA-F][0-9a-fA-F]{2}', '\\ufffd', 'g');
 
 -- Inputs and outputs: raw text on v2, parsed JSON on legacy.
-CREATE OR REPLACE TEMP MACRO content_text(value) AS CASE WHEN json_type(value) <> 'NULL' THEN value ->> '$' END;
-CREATE OR REPLACE TEMP MACRO json_or_null(value) AS CASE WHEN json_type(value) <> 'NULL' THEN value END;
+CREATE OR REPLACE TEMP MACRO content_text(value) AS
+    CASE WHEN json_type(value) <> 'NULL' THEN nullif(value ->> '$', '') END;
 CREATE OR REPLACE TEMP MACRO json_object_or_empty(value) AS
     CASE WHEN json_type(value) = 'OBJECT' THEN value ELSE '{}'::JSON END;
 
@@ -43,6 +43,31 @@ CREATE OR REPLACE TEMP MACRO json_object_or_empty(value) AS
 CREATE OR REPLACE TEMP MACRO metadata_id(metadata, path) AS
     CASE WHEN json_type(metadata, path) IN ('VARCHAR', 'UBIGINT', 'BIGINT')
         THEN nullif(json_extract_string(metadata, path), '') END;
+
+-- Marks that writers leave in metadata, flattened (v2) or nested (legacy), for source_app.
+CREATE OR REPLACE TEMP MACRO writer_marks(metadata) AS json_extract_string(metadata, [
+    '$."scope.name"', '$.scope.name', '$."resourceAttributes.service.name"',
+    '$.resourceAttributes."service.name"', '$.workflow_run_id', '$.tenant_id', '$.node_execution_id',
+    '$.message_id', '$.from_source', '$.ls_provider', '$.litellm_response_cost', '$.conversation_id'
+]);
+
+-- Which writer a row carries the marks of (source-apps.md 5.3 and 7); the first that fits, NULL for none.
+CREATE OR REPLACE TEMP MACRO writer(mark, name, tags) AS CASE
+    WHEN coalesce(mark[3], mark[4]) IN ('dify', 'dify-langfuse-app-trace')
+        OR (mark[5] IS NOT NULL AND (mark[6] IS NOT NULL OR mark[7] IS NOT NULL))
+        OR (mark[8] IS NOT NULL AND mark[9] IS NOT NULL)
+        OR (mark[12] IS NOT NULL AND mark[6] IS NOT NULL
+            AND name IN ('generate_conversation_name', 'generate_name')) THEN 'dify'
+    WHEN list_contains(tags, 'librechat') THEN 'librechat'
+    WHEN name IN ('OpenAI-generation', 'OpenAI-embedding', 'OpenAI-completion') THEN 'openai_wrapper'
+    WHEN mark[11] IS NOT NULL OR starts_with(name, 'litellm-')
+        OR coalesce(mark[1], mark[2]) = 'litellm' THEN 'litellm'
+    WHEN mark[10] IS NOT NULL THEN 'langchain'
+    WHEN coalesce(mark[1], mark[2]) = 'ai' THEN 'vercel_ai'
+    WHEN starts_with(coalesce(mark[1], mark[2]), 'openinference.instrumentation.llama_index') THEN 'llamaindex'
+    WHEN coalesce(mark[1], mark[2]) = 'openinference.instrumentation.haystack' THEN 'haystack'
+    WHEN coalesce(mark[1], mark[2]) = 'pydantic-ai' THEN 'pydantic_ai'
+END;
 
 -- Sum of the usage keys that contain a word (`input`, `output`); NULL when no usage is known at all.
 CREATE OR REPLACE TEMP MACRO usage_sum(usage, word) AS

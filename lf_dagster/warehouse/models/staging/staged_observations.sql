@@ -34,7 +34,8 @@ normalised AS (
         content_text(j.output) AS output,
         json_object_or_empty(j.metadata) AS metadata,
         coalesce(nullif(j.model, ''), nullif(j.providedModelName, '')) AS model,
-        json_or_null(j.modelParameters) AS model_parameters,
+        CASE WHEN json_type(j.modelParameters) <> 'NULL' AND j.modelParameters::VARCHAR <> '{}' THEN j.modelParameters END
+            AS model_parameters,
         coalesce(j.usageDetails, MAP {}::MAP(VARCHAR, BIGINT)) AS usage,
         TRY_CAST(j.costDetails AS MAP(VARCHAR, DECIMAL(18, 12))) AS known_cost,
         coalesce(epoch_us(j.endTime) - epoch_us(event_time), j.latency * 1e6) / 1e6 AS latency_s,
@@ -51,31 +52,17 @@ normalised AS (
             WHEN j.id IS NULL THEN 'malformed JSON'
             WHEN j.costDetails IS NOT NULL AND known_cost IS NULL THEN 'a cost beyond DECIMAL(18, 12)'
         END AS problem,
-        json_extract_string(j.metadata, [
-            '$."scope.name"', '$.scope.name', '$."resourceAttributes.service.name"',
-            '$.resourceAttributes."service.name"', '$.workflow_run_id', '$.tenant_id', '$.node_execution_id',
-            '$.message_id', '$.from_source', '$.ls_provider', '$.litellm_response_cost'
-        ]) AS mark
+        writer_marks(j.metadata) AS mark,
+        json_extract_string(j.metadata, ['$."$mixpanel_session_id"', '$."$posthog_session_id"']) AS session
     FROM parsed
 )
 SELECT
-    * EXCLUDE (known_cost, mark, scope),
+    * EXCLUDE (known_cost, mark, session),
     coalesce(known_cost, MAP {}::MAP(VARCHAR, DECIMAL(18, 12))) AS cost,
     known_cost['total'] AS total_cost,
-    metadata_id(metadata, '$."$mixpanel_session_id"') AS own_mixpanel_session_id,
-    metadata_id(metadata, '$."$posthog_session_id"') AS own_posthog_session_id,
-    -- Which writer this row carries the marks of (source-apps.md 5.3 and 7), in that order.
-    CASE
-        WHEN coalesce(mark[3], mark[4]) IN ('dify', 'dify-langfuse-app-trace')
-            OR (mark[5] IS NOT NULL AND (mark[6] IS NOT NULL OR mark[7] IS NOT NULL))
-            OR (mark[8] IS NOT NULL AND mark[9] IS NOT NULL) THEN 'dify'
-        WHEN list_contains(own_tags, 'librechat') THEN 'librechat'
-        WHEN name IN ('OpenAI-generation', 'OpenAI-embedding', 'OpenAI-completion') THEN 'openai_wrapper'
-        WHEN mark[11] IS NOT NULL OR starts_with(name, 'litellm-') OR scope = 'litellm' THEN 'litellm'
-        WHEN mark[10] IS NOT NULL THEN 'langchain'
-        WHEN scope = 'ai' THEN 'vercel_ai'
-        WHEN starts_with(scope, 'openinference.instrumentation.llama_index') THEN 'llamaindex'
-        WHEN scope = 'openinference.instrumentation.haystack' THEN 'haystack'
-        WHEN scope = 'pydantic-ai' THEN 'pydantic_ai'
-    END AS own_source_app
-FROM (SELECT *, coalesce(mark[1], mark[2]) AS scope FROM normalised)
+    CASE WHEN session[1] IS NOT NULL THEN metadata_id(metadata, '$."$mixpanel_session_id"') END
+        AS own_mixpanel_session_id,
+    CASE WHEN session[2] IS NOT NULL THEN metadata_id(metadata, '$."$posthog_session_id"') END
+        AS own_posthog_session_id,
+    writer(mark, name, own_tags) AS own_source_app
+FROM normalised

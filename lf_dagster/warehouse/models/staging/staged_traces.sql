@@ -27,5 +27,6 @@ SELECT
     json_object_or_empty(j.metadata) AS metadata,
     metadata_id(j.metadata, '$."$mixpanel_session_id"') AS mixpanel_session_id,
     metadata_id(j.metadata, '$."$posthog_session_id"') AS posthog_session_id,
+    writer(writer_marks(j.metadata), j.name, j.tags) AS source_app,
     CASE WHEN j.id IS NULL THEN 'malformed JSON' END AS problem
 FROM parsed

@@ -68,24 +68,24 @@ SELECT
         WHEN read_path = 'legacy' THEN has_row AND row.partition_hour = partition_hour
         ELSE date_trunc('hour', coalesce(observed_at, synthetic_at)) = partition_hour
     END AS is_owner,
-    CASE WHEN has_row THEN row.trace_name ELSE coalesce(root.trace_name, first_trace_name, root.name) END AS trace_name,
+    CASE WHEN read_path = 'legacy' THEN row.trace_name ELSE coalesce(root.trace_name, first_trace_name, root.name) END AS trace_name,
     coalesce(row.timestamp, synthetic_at, observed_at) AS timestamp,
     coalesce(observed_at, row.timestamp, synthetic_at) AS started_at,
     coalesce(ended_at, row.timestamp, synthetic_at) AS ended_at,
-    CASE WHEN has_row THEN row.user_id ELSE coalesce(root.user_id, first_user_id) END AS user_id,
-    CASE WHEN has_row THEN row.session_id ELSE coalesce(root.session_id, first_session_id) END AS session_id,
-    CASE WHEN has_row THEN row.environment ELSE coalesce(root.environment, first_environment) END AS environment,
-    CASE WHEN has_row THEN row.release ELSE coalesce(root.release, first_release) END AS release,
-    CASE WHEN has_row THEN row.version ELSE coalesce(root.version, first_version) END AS version,
-    CASE WHEN has_row THEN row.tags ELSE coalesce(row_tags, []) END AS tags,
+    CASE WHEN read_path = 'legacy' THEN row.user_id ELSE coalesce(root.user_id, first_user_id) END AS user_id,
+    CASE WHEN read_path = 'legacy' THEN row.session_id ELSE coalesce(root.session_id, first_session_id) END AS session_id,
+    CASE WHEN read_path = 'legacy' THEN row.environment ELSE coalesce(root.environment, first_environment) END AS environment,
+    CASE WHEN read_path = 'legacy' THEN row.release ELSE coalesce(root.release, first_release) END AS release,
+    CASE WHEN read_path = 'legacy' THEN row.version ELSE coalesce(root.version, first_version) END AS version,
+    coalesce(CASE WHEN read_path = 'legacy' THEN row.tags ELSE row_tags END, []) AS tags,
     coalesce(row.public, root.public, false) AS public,
     coalesce(row.bookmarked, root.bookmarked, false) AS bookmarked,
-    CASE WHEN has_row THEN row.input ELSE root.input END AS input,
-    CASE WHEN has_row THEN row.output ELSE root.output END AS output,
-    coalesce(row.metadata, root.metadata, '{}'::JSON) AS metadata,
-    CASE WHEN has_row THEN row.mixpanel_session_id
+    CASE WHEN read_path = 'legacy' THEN row.input ELSE root.input END AS input,
+    CASE WHEN read_path = 'legacy' THEN row.output ELSE root.output END AS output,
+    coalesce(CASE WHEN read_path = 'legacy' THEN row.metadata ELSE root.metadata END, '{}'::JSON) AS metadata,
+    CASE WHEN read_path = 'legacy' THEN row.mixpanel_session_id
         ELSE coalesce(root.mixpanel_session_id, first_mixpanel_session_id) END AS mixpanel_session_id,
-    CASE WHEN has_row THEN row.posthog_session_id
+    CASE WHEN read_path = 'legacy' THEN row.posthog_session_id
         ELSE coalesce(root.posthog_session_id, first_posthog_session_id) END AS posthog_session_id,
     n_observations::BIGINT AS n_observations,
     n_generations::BIGINT AS n_generations,
@@ -98,7 +98,7 @@ SELECT
     coalesce(root.kind, 'none') AS root_kind,
     CASE
         WHEN list_contains(tags, 'librechat') OR trace_name IN ('AgentRun', 'TitleRun', 'MemoryRun') THEN 'librechat'
-        ELSE coalesce(root.source_app, first_source_app, 'unknown')
+        ELSE coalesce(row.source_app, root.source_app, first_source_app, 'unknown')
     END AS source_app,
     agent_name,
     root_key IS NULL AND NOT has_row AS is_orphan

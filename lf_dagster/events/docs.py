@@ -1,0 +1,108 @@
+"""docs/events.md: the reference of events and properties, generated from the catalogue.
+
+    python -m lf_dagster.events.docs > docs/events.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from lf_dagster.events.catalogue import Event, Property, load_catalogue
+from lf_dagster.events.filters import REASONS
+from lf_dagster.events.ids import NAMESPACES
+from lf_dagster.events.payload import (
+    MAX_CHARACTERS,
+    MIXPANEL_DENIED_IDS,
+    POSTHOG_ILLEGAL_IDS,
+    POSTHOG_MAX_DISTINCT_ID,
+    TRUNCATED_PROPERTY,
+    UNKNOWN_USER,
+)
+from lf_dagster.warehouse import READ_PATH_DIFFERENCES
+
+_INTRODUCTION = f"""# Events
+
+Generated from `lf_dagster/events/catalogue.yaml` by `python -m lf_dagster.events.docs`; do not edit.
+
+Each event goes to Mixpanel and PostHog with the properties below. `compatibility: documented` (the default) sends what
+the public property tables promise; `compatibility: native` sends the units, nulls and texts of Langfuse's own
+integrations, for dashboards that are built on those. Token counts are right in both.
+
+## Identity
+
+- **Event id** (`$insert_id`, `uuid`): uuid v5 of `<project id>-<entity id>` in the namespace
+  `{NAMESPACES["mixpanel"]}` (Mixpanel) or `{NAMESPACES["posthog"]}` (PostHog). These are the ids of Langfuse's own
+  integrations, so an overlap with them does not count twice.
+- **Mixpanel** `distinct_id` and `$user_id` are the user id. Without one, or for an id that Mixpanel refuses
+  ({", ".join(f"`{item}`" for item in MIXPANEL_DENIED_IDS)}; compared trimmed and in lower case), `distinct_id` is empty
+  and there is no `$user_id`. `session_id` is the metadata `$mixpanel_session_id`, else the Langfuse session, else left
+  out. `ip` is `"0"` (documented), so that users do not get the place of the sending machine.
+- **PostHog** `distinct_id` is the user id. Without one, or (documented) for an id that PostHog calls illegal
+  ({", ".join(f"`{item}`" for item in POSTHOG_ILLEGAL_IDS)}), it is the event id and the event makes no person profile.
+  Known users get `$set.langfuse_user_url`. `$session_id` is the metadata `$posthog_session_id`; left out when missing
+  (native: empty).
+- `langfuse_user_id` is `{UNKNOWN_USER}` without user (documented), which is never a distinct id.
+- With `hash_user_ids_env`, user ids are the SHA-256 (hex) of salt followed by id, everywhere; links to users are gone.
+
+## Limits
+
+Mixpanel cuts text at {MAX_CHARACTERS} characters without a word. So that is done here (documented; items and map values
+too, and lists and maps at 254 entries), and `{TRUNCATED_PROPERTY}` lists what was cut. PostHog takes distinct ids of up
+to {POSTHOG_MAX_DISTINCT_ID} characters; longer ones are cut (documented). Native sends everything whole, as Langfuse does.
+"""
+
+
+def render() -> str:
+    """The whole document."""
+    return "\n".join([_INTRODUCTION, *_lines()]).rstrip() + "\n"
+
+
+def _lines() -> Iterator[str]:
+    for event in load_catalogue():
+        yield from _event(event)
+    yield from _skips()
+    yield from _read_paths()
+
+
+def _event(event: Event) -> Iterator[str]:
+    yield f"## {event.names['mixpanel']} / {event.names['posthog']}\n"
+    yield f"{event.description} Table `{event.table}`.\n"
+    yield "| Property | Type | Unit | Sent | Meaning |"
+    yield "|---|---|---|---|---|"
+    yield from (_row(item) for item in event.properties)
+    yield ""
+
+
+def _row(item: Property) -> str:
+    sent = f"{item.only} only" if item.only else "both, forms differ" if item.native else "both"
+    return f"| `{item.name}` | {item.type} | {item.unit or ''} | {sent} | {item.doc.strip()} |"
+
+
+def _skips() -> Iterator[str]:
+    yield "## Skipped events\n"
+    yield "A skipped event is accounted with its reason. Filters of a destination give the first group.\n"
+    yield "| Reason | Meaning |"
+    yield "|---|---|"
+    yield from (f"| `{reason}` | {text} |" for reason, text in REASONS.items())
+    for event in load_catalogue():
+        for rule in event.skip:
+            where = f" ({rule.only} only)" if rule.only else ""
+            yield f"| `{rule.reason}` | {event.kind} events{where}: {rule.doc} |"
+    yield ""
+    yield "`sample_rate` keeps a trace when the first 8 hex digits of the MD5 of its id, divided by 2^32, are below it;"
+    yield "an event without trace goes by its session, else by its own id.\n"
+
+
+def _read_paths() -> Iterator[str]:
+    yield "## Read paths\n"
+    yield "The same data read through the v2 and the legacy API gives equal typed rows, except for these columns."
+    yield "Synthetic observations, and traces of which only inner observations are known, exist on v2 alone.\n"
+    yield "| Table | Column | Reason |"
+    yield "|---|---|---|"
+    for table, columns in READ_PATH_DIFFERENCES.items():
+        yield from (f"| `{table}` | `{column}` | {reason} |" for column, reason in columns.items())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

@@ -1,0 +1,118 @@
+"""The command line as a user meets it: what it says, and how it exits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lf_dagster.simulators.faults import Fault
+from tests.e2e.stack import StandIns, run_cli
+
+HOUR, NEXT = "2026-11-21T00:00", "2026-11-21T01:00"
+
+
+def test_check_names_the_project_and_what_answers(recorded: StandIns, tmp_path: Path):
+    done = run_cli(["check"], recorded.environment(tmp_path), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Connection successful: project LF Project (proj-lf)" in done.stdout
+    assert "Langfuse 4.16.0, read path v2" in done.stdout
+    assert "mixpanel" in done.stdout
+    assert "Capture V1" in done.stdout
+    assert recorded.mixpanel_events() == recorded.posthog_events() == []
+
+
+def test_check_says_what_to_fix(recorded: StandIns, tmp_path: Path):
+    env = recorded.environment(tmp_path, LANGFUSE_SECRET_KEY="sk-lf-wrong", POSTHOG_API_KEY="phx_personal")
+    del env["MIXPANEL_PROJECT_TOKEN"]
+    done = run_cli(["check"], env, tmp_path)
+    assert done.returncode == 1
+    assert "Authentication failed: Invalid API credentials" in done.stderr
+    assert "test" in done.stderr  # the public key's last four characters
+    assert "phx_" in done.stderr
+    assert "mixpanel" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--from", "noon", "--to", NEXT], "not a time: 'noon'"),
+        (["--from", NEXT, "--to", HOUR], "is before --from"),
+        (["--from", "2026-01-01", "--to", NEXT], "before the project's first hour 2026-11-20-00:00"),
+        (["--from", HOUR, "--to", "2999-01-01"], "has not ended yet"),
+        (["--from", HOUR, "--to", NEXT, "-d", "segment"], "destination 'segment' is not set up"),
+        (["--from", HOUR, "--to", NEXT, "-p", "shop"], "no project 'shop'"),
+    ],
+)
+def test_a_wrong_call_is_answered_in_one_sentence(recorded: StandIns, tmp_path: Path, arguments: list[str], said: str):
+    done = run_cli(["sync", *arguments], recorded.environment(tmp_path), tmp_path)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_variable_is_named_when_definitions_load(recorded: StandIns, tmp_path: Path):
+    done = run_cli(["status"], recorded.environment(tmp_path, MIXPANEL_REGION="mars"), tmp_path)
+    assert done.returncode == 1
+    assert "mixpanel.region" in done.stderr
+    assert "'mars'" in done.stderr
+
+
+def test_preview_shows_events_and_sends_none(recorded: StandIns, tmp_path: Path):
+    env = recorded.environment(tmp_path)
+    done = run_cli(["preview", "--hour", HOUR, "--limit", "3"], env, tmp_path)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["action"] for event in events] == ["send"] * 6
+    assert {event["payload"]["event"] for event in events} <= {
+        *("[Langfuse] Trace", "[Langfuse] Generation", "[Langfuse] Score"),
+        *("langfuse trace", "langfuse generation", "langfuse score"),
+    }
+    assert recorded.mixpanel_events() == recorded.posthog_events() == []
+
+
+def test_status_before_and_after_a_sync(recorded: StandIns, tmp_path: Path):
+    env = recorded.environment(tmp_path)
+    before = run_cli(["status"], env, tmp_path)
+    assert "nothing is extracted yet" in before.stdout
+    assert run_cli(["sync", "--from", HOUR, "--to", NEXT], env, tmp_path).returncode == 0
+    [project] = json.loads(run_cli(["status", "--json"], env, tmp_path).stdout)["projects"]
+    assert project["extracted"]["hours"] == 1
+    assert project["extracted"]["rows"] == {"observations": 231, "scores": 38}
+    for name, held in (("mixpanel", recorded.mixpanel_events()), ("posthog", recorded.posthog_events())):
+        found = project["destinations"][name]
+        assert found["settled_until"] == "2026-11-21-01:00"
+        assert found["delivered"] == len(held) > 0
+        assert found["events"] == found["delivered"] + found["rejected"] + found["skipped"]
+        assert found["outstanding_hours"] == found["rejected_hours"] == {}
+
+
+def test_a_failing_destination_fails_the_sync_and_keeps_the_other(recorded: StandIns, tmp_path: Path):
+    recorded.mixpanel.state.faults.add(
+        Fault(path="/import", times=None, status=401, body='{"code":401,"error":"Invalid credentials"}')
+    )
+    env = recorded.environment(tmp_path)
+    done = run_cli(["sync", "--from", HOUR, "--to", NEXT], env, tmp_path)
+    assert done.returncode == 1
+    assert "mixpanel" in done.stderr.lower()
+    assert len(recorded.posthog_events()) > 0
+    [project] = json.loads(run_cli(["status", "--json"], env, tmp_path).stdout)["projects"]
+    assert list(project["destinations"]["mixpanel"]["outstanding_hours"]) == ["2026-11-21-00:00"]
+    assert project["destinations"]["posthog"]["outstanding_hours"] == {}
+
+    recorded.mixpanel.state.faults.clear()
+    assert run_cli(["sync", "--from", HOUR, "--to", NEXT], env, tmp_path).returncode == 0
+    assert len(recorded.mixpanel_events()) == len(recorded.posthog_events())
+
+
+def test_rejected_events_are_kept_and_the_exit_code_says_so(recorded: StandIns, tmp_path: Path):
+    limits = recorded.mixpanel.state.standin.limits
+    env = recorded.environment(tmp_path)
+    recorded.mixpanel.state.standin.limits = type(limits)(properties=24)
+    done = run_cli(["sync", "--from", HOUR, "--to", NEXT, "-d", "mixpanel"], env, tmp_path)
+    assert done.returncode == 3, done.stdout + done.stderr
+    [project] = json.loads(run_cli(["status", "--json"], env, tmp_path).stdout)["projects"]
+    found = project["destinations"]["mixpanel"]
+    assert found["rejected"] > 0
+    assert found["rejected_hours"] == {"2026-11-21-00:00": found["rejected"]}
