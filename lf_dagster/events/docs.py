@@ -1,6 +1,6 @@
 """docs/events.md: the reference of events and properties, generated from the catalogue.
 
-    python -m lf_dagster.events.docs > docs/events.md
+python -m lf_dagster.events.docs > docs/events.md
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from lf_dagster.events.filters import REASONS
 from lf_dagster.events.ids import NAMESPACES
 from lf_dagster.events.payload import (
     MAX_CHARACTERS,
+    MAX_ITEMS,
     MIXPANEL_DENIED_IDS,
     POSTHOG_ILLEGAL_IDS,
     POSTHOG_MAX_DISTINCT_ID,
@@ -48,8 +49,9 @@ integrations, for dashboards that are built on those. Token counts are right in 
 ## Limits
 
 Mixpanel cuts text at {MAX_CHARACTERS} characters without a word. So that is done here (documented; items and map values
-too, and lists and maps at 254 entries), and `{TRUNCATED_PROPERTY}` lists what was cut. PostHog takes distinct ids of up
-to {POSTHOG_MAX_DISTINCT_ID} characters; longer ones are cut (documented). Native sends everything whole, as Langfuse does.
+too, and lists and maps at {MAX_ITEMS} entries), and `{TRUNCATED_PROPERTY}` lists what was cut. PostHog takes distinct
+ids of up to {POSTHOG_MAX_DISTINCT_ID} characters; longer ones are cut (documented). Native sends everything whole, as
+Langfuse does.
 """
 
 

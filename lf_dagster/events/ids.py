@@ -1,4 +1,4 @@
-"""Event ids: uuid v5, equal to those of Langfuse's own integrations (contracts: langfuse.md 12.3), in Python and SQL."""
+"""Event ids: uuid v5, equal to those of Langfuse's own integrations (langfuse.md 12.3), in Python and SQL."""
 
 from __future__ import annotations
 

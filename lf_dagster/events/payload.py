@@ -299,7 +299,8 @@ class PosthogPayload(Payload):
         yield from rest
         url = next((n for n, item in enumerate(self.properties) if item.role == "user_url"), None)
         if url is not None and self.wants("$set"):
-            yield f"""',"$set":{{"langfuse_user_url":' || CASE WHEN identified THEN to_json(p{url})::VARCHAR END || '}}'"""
+            link = f"CASE WHEN identified THEN to_json(p{url})::VARCHAR END"
+            yield f"""',"$set":{{"langfuse_user_url":' || {link} || '}}'"""
         yield from self.truncated_fragment()
 
     def hashed(self) -> Iterator[str]:
@@ -312,7 +313,7 @@ class PosthogPayload(Payload):
 
     def payload(self) -> Iterator[str]:
         yield from self.head()
-        yield "'\",\"properties\":{', body"
+        yield '\'","properties":{\', body'
         if self.wants(self.session_property):
             yield """',"$session_id":' || to_json(session_sent)::VARCHAR"""
         yield """CASE WHEN NOT identified THEN ',"$process_person_profile":false' END"""

@@ -77,7 +77,7 @@ def _replace(
     return replace_hours(con, model, schema, hours, audit, select=restricted)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _models(kinds: tuple[EventKind, ...]) -> tuple[Model, ...]:
     events = [event for event in load_catalogue() if event.kind in kinds]
     typed = {model.name: model.schema for model in load_models("typed")}

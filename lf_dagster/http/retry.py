@@ -107,13 +107,18 @@ def retry_after_seconds(response: Response) -> float | None:
 
 
 def _until(date: str, server_now: str | None) -> float | None:
-    """Seconds from the server's own clock (its `Date` header), so that a wrong local clock does no harm."""
+    """Seconds by the server's own clock (its `Date` header), so that a wrong local clock does no harm."""
+    due = _http_date(date)
+    now = _http_date(server_now or "") or datetime.now(timezone.utc)
+    return None if due is None else max(0.0, (due - now).total_seconds())
+
+
+def _http_date(text: str) -> datetime | None:
     try:
-        due = parsedate_to_datetime(date)
-        now = parsedate_to_datetime(server_now) if server_now else datetime.now(timezone.utc)
-        return max(0.0, (due - now).total_seconds())
+        moment = parsedate_to_datetime(text)
     except (TypeError, ValueError):
         return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def _from_body(response: Response) -> float | None:

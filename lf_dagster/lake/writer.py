@@ -22,7 +22,8 @@ from lf_dagster.lake.workspace import Workspace
 
 DEFAULT_BUFFER_BYTES = 64 * 1024 * 1024
 _ROW_GROUP_ROWS = 100_000
-_ROW_GROUP_BYTES = 64 * 1024 * 1024
+_ROW_GROUP_BYTES = 32 * 1024 * 1024
+"""A group is held in memory while it is written."""
 _FILE = "extract.tmp"
 
 

@@ -24,9 +24,9 @@ from lf_dagster.source.work import Crew, Segment, Walker
 
 __all__ = ["HourExtract", "extract_hours", "streams_of"]
 
-_BUFFER_BYTES = 256 * 1024 * 1024
+_BUFFER_BYTES = 128 * 1024 * 1024
 """Arrow data held in memory by all hours under way together; beyond its share an hour uses scratch files."""
-_LARGEST_BUFFER = 64 * 1024 * 1024
+_LARGEST_BUFFER = 32 * 1024 * 1024
 _SMALLEST_BUFFER = 8 * 1024 * 1024
 
 

@@ -7,11 +7,14 @@ tables that outlive a run are reached.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import sqlglot
 from sqlglot import exp
 
 Columns = Mapping[str, str]
+Node = Any
+"""A sqlglot node; the name of its base class differs between the versions that are supported."""
 Edge = tuple[str, str]
 
 
@@ -59,7 +62,7 @@ class Lineage:
 Relation = dict[str, set[Edge]]
 
 
-def _query_edges(query: exp.Expression, known: dict[str, Relation]) -> Relation:
+def _query_edges(query: Node, known: dict[str, Relation]) -> Relation:
     """Output columns of a query, each with the base columns it reads; `known` are the relations in sight."""
     known = dict(known)
     with_ = query.args.get("with_") or query.args.get("with")
@@ -103,17 +106,15 @@ def _from_scope(select: exp.Select, known: dict[str, Relation]) -> dict[str, Rel
     return scope
 
 
-def _star_edges(projection: exp.Expression, star: exp.Star, scope: dict[str, Relation]) -> Relation:
+def _star_edges(projection: Node, star: exp.Star, scope: dict[str, Relation]) -> Relation:
     table = projection.table if isinstance(projection, exp.Column) else ""
     excluded = {item.name for item in star.args.get("except_") or star.args.get("except") or []}
     relations = [scope[table]] if table in scope else list(scope.values())
-    return {
-        name: set(edges) for relation in relations for name, edges in relation.items() if name not in excluded
-    }
+    return {name: set(edges) for relation in relations for name, edges in relation.items() if name not in excluded}
 
 
 def _expression_edges(
-    expression: exp.Expression, scope: dict[str, Relation], output: Relation, known: dict[str, Relation]
+    expression: Node, scope: dict[str, Relation], output: Relation, known: dict[str, Relation]
 ) -> set[Edge]:
     edges: set[Edge] = set()
     for column in expression.find_all(exp.Column):

@@ -76,7 +76,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Model:
-    """One SQL file. `depends_on`: tables outside the run's own staging; `lineage`: per column the inputs it comes from."""
+    """One SELECT. `depends_on`: tables outside the run's own staging; `lineage`: what each column is computed from."""
 
     name: str
     layer: Layer
@@ -109,13 +109,13 @@ def macros_sql() -> str:
     return _text("macros.sql")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def staging_sql(name: str) -> str:
     """The SELECT of one staging model."""
     return _source("staging", name).sql
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def load_models(layer: Layer = "typed") -> list[Model]:
     """The layer's models in dependency order. Raises FatalError when a column and its documentation do not match."""
     staging = [_source("staging", name) for name in STAGING_ORDER]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import duckdb
 import sqlglot
@@ -169,7 +170,7 @@ def _changes(existing: dict[str, str], wanted: dict[str, str]) -> Iterator[str]:
 def _view_sql(model: Model, schema: str) -> str:
     """The view's SELECT with its tables qualified by schema, so that it works from anywhere in the database."""
 
-    def qualify(node: exp.Expression) -> exp.Expression:
+    def qualify(node: Any) -> Any:
         if isinstance(node, exp.Table) and not node.db:
             return exp.table_(node.name, db=schema, alias=node.alias or None)
         return node

@@ -140,15 +140,23 @@ def _is_legacy(lake: Lake, project: str, hour: Hour) -> bool:
     return (lake.extract_facts(project, "observations", hour) or {}).get("read_path") == "legacy"
 
 
+_EXTRACT_COLUMNS = {
+    "id": "VARCHAR",
+    "trace_id": "VARCHAR",
+    "event_time": "TIMESTAMPTZ",
+    "updated_at": "TIMESTAMPTZ",
+    "read_path": "VARCHAR",
+    "json": "VARCHAR",
+}
+
+
 def _extract_select(paths: Sequence[str]) -> str:
-    columns = "id, trace_id, event_time, updated_at, read_path, json"
     if not paths:
-        types = "VARCHAR, VARCHAR, TIMESTAMPTZ, TIMESTAMPTZ, VARCHAR, VARCHAR".split(", ")
-        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in zip(columns.split(", "), types, strict=True))
+        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _EXTRACT_COLUMNS.items())
         return f"SELECT {nothing}, NULL::TIMESTAMPTZ AS partition_hour WHERE false"
     files = ", ".join(literal(path) for path in paths)
     return (
-        f"SELECT {columns}, date_trunc('hour', event_time) AS partition_hour "
+        f"SELECT {', '.join(_EXTRACT_COLUMNS)}, date_trunc('hour', event_time) AS partition_hour "
         f"FROM read_parquet([{files}], hive_partitioning = false)"
     )
 

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from lf_dagster.simulators.langfuse import NEVER, create_app
+from lf_dagster.simulators.langfuse.values import epoch_ms
 from lf_dagster.simulators.world import Ageing, WorldSettings, build_world, bulk_store
 
 AUTH = ("pk-lf-local", "sk-lf-local")
@@ -145,6 +146,18 @@ def test_what_a_reader_sees_grows_changes_and_shrinks_with_the_clock(world, clie
     assert changed
 
 
+def test_a_span_surfaces_after_its_end_and_some_traces_hours_later(world):
+    first = {version.id: version for version in reversed(world.store.observations.versions)}
+    delays = [
+        version.visible_ms - epoch_ms(version.data["endTime"] or version.data["startTime"])
+        for version in first.values()
+        if (version.data["endTime"] or "9") >= version.data["startTime"]
+    ]
+    assert min(delays) > 0
+    assert sum(delay > HOUR_MS for delay in delays) > len(delays) / 20
+    assert max(delays) > 8 * HOUR_MS
+
+
 def test_nothing_happens_in_a_world_without_ageing_once_its_data_arrived():
     calm = build_world(WorldSettings(seed=3, hours=2, ageing=Ageing.none()))
     ids = collections.Counter(version.id for version in calm.store.observations.versions)
@@ -180,6 +193,7 @@ def test_a_bulk_hour_serves_the_same_bytes_that_its_columns_would_give(client_of
         data = stored[row["id"]]
         for key in ("traceId", "startTime", "endTime", "parentObservationId", "name", "input"):
             assert row[key] == data[key]
+    assert {len(row["traceId"]) for row in rows if "-" not in row["traceId"]} == {32}
     parents = {row["parentObservationId"] for row in rows if (row["parentObservationId"] or "").startswith("t-")}
     assert parents
     assert parents <= {row["id"] for row in rows}

@@ -106,3 +106,34 @@ def _line(number: int, row: Mapping[str, Any] | str, stream: str, read_path: str
         "read_path": read_path,
         "json": json.dumps(row, ensure_ascii=False),
     }
+
+
+def v2_row(id_: str, trace_id: str, at: str, **changes: Any) -> dict[str, Any]:
+    """A v2 observation as the server sends it, with empty strings for what is unset."""
+    row = {
+        "id": id_, "traceId": trace_id, "startTime": at, "endTime": None, "projectId": "proj-lf",
+        "parentObservationId": None, "type": "SPAN", "name": id_, "level": "DEFAULT", "statusMessage": "",
+        "version": "", "environment": "default", "bookmarked": False, "public": False, "userId": "", "sessionId": "",
+        "isRootObservation": False, "completionStartTime": None, "createdAt": at, "updatedAt": at, "metadata": {},
+        "model": "", "internalModelId": "", "modelParameters": None, "usageDetails": {}, "costDetails": {},
+        "inputUsage": 0, "outputUsage": 0, "totalUsage": 0, "inputCost": None, "outputCost": None, "totalCost": 0,
+        "promptId": "", "promptName": "", "promptVersion": None, "latency": None, "timeToFirstToken": None,
+        "tags": [], "release": "", "traceName": None,
+    }  # fmt: skip
+    return {**row, **changes}
+
+
+def synthetic_row(trace_id: str, at: str, **changes: Any) -> dict[str, Any]:
+    """The row that stands for a legacy trace on the v2 path."""
+    return v2_row(f"t-{trace_id}", trace_id, at, isRootObservation=True, **changes)
+
+
+def v3_score(id_: str, at: str, *, trace_id: str | None = "t1", **changes: Any) -> dict[str, Any]:
+    """A v3 score of a trace."""
+    row = {
+        "id": id_, "projectId": "proj-lf", "name": "quality", "source": "API", "timestamp": at,
+        "environment": "default", "createdAt": at, "updatedAt": at, "comment": None, "configId": None, "metadata": {},
+        "authorUserId": None, "queueId": None, "subject": {"kind": "trace", "id": trace_id}, "dataType": "NUMERIC",
+        "value": 0.5,
+    }  # fmt: skip
+    return {**row, **changes}

@@ -50,7 +50,7 @@ normalised AS (
         j.updatedAt AS updated_at,
         CASE
             WHEN j.id IS NULL THEN 'malformed JSON'
-            WHEN j.costDetails IS NOT NULL AND known_cost IS NULL THEN 'a cost beyond DECIMAL(18, 12)'
+            WHEN list_count(map_values(known_cost)) < list_count(map_values(j.costDetails)) THEN 'a cost beyond DECIMAL(18, 12)'
         END AS problem,
         writer_marks(j.metadata) AS mark,
         json_extract_string(j.metadata, ['$."$mixpanel_session_id"', '$."$posthog_session_id"']) AS session

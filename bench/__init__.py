@@ -1,0 +1,1 @@
+"""Measures the main legs on this machine: `python -m bench`."""
