@@ -88,7 +88,7 @@ def _environment(folder: Path, first: Hour, origins: Mapping[str, str]) -> Itera
     """Points the shipped project at the stand-ins, as a user's `.env` would."""
     home = folder / "dagster"
     home.mkdir(exist_ok=True)
-    (home / "dagster.yaml").write_text(_instance_file().read_text())
+    (home / "dagster.yaml").write_text(_project_file("dagster.yaml").read_text())
     variables = {
         "LANGFUSE_HOST": origins["langfuse"],
         "LANGFUSE_PUBLIC_KEY": _KEYS[0],
@@ -111,12 +111,12 @@ def _environment(folder: Path, first: Hour, origins: Mapping[str, str]) -> Itera
         os.environ.update(before)
 
 
-def _instance_file() -> Path:
-    """The `dagster.yaml` of the project; the demo runs in a checkout."""
+def _project_file(name: str) -> Path:
+    """A file of the project's top level; the demo runs in a checkout."""
     for place in (Path.cwd(), Path(__file__).parents[2]):
-        if (place / "dagster.yaml").exists():
-            return place / "dagster.yaml"
-    raise FatalError("there is no dagster.yaml here", hint="Run the demo in the folder of the project.")
+        if (place / name).exists():
+            return place / name
+    raise FatalError(f"there is no {name} here", hint="Run the demo in the folder of the project.")
 
 
 def _ship(folder: Path, world: DemoWorld, hours: list[Hour]) -> int:
@@ -154,7 +154,8 @@ def _say_where_to_look(folder: Path, world: DemoWorld, settings: ProjectSettings
 def _open_ui(port: int) -> int:
     program = Path(sys.executable).with_name("dagster")
     out.print(f"Dagster UI: http://127.0.0.1:{port} (Ctrl-C ends it and the stand-ins)", highlight=False)
-    command = [str(program), "dev", "-m", "lf_dagster.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    workspace = _project_file("workspace.yaml")
+    command = [str(program), "dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(port)]
     try:
         return subprocess.run(command, check=False).returncode
     except KeyboardInterrupt:

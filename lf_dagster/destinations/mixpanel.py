@@ -253,7 +253,8 @@ def _reason(record: _FailedRecord) -> str:
 
 def _bad_insert_id() -> str:
     denied = rules.one_of("event_id", DENIED_IDS)
-    return f"NOT coalesce(regexp_full_match(event_id, '[A-Za-z0-9-]{{1,36}}'), false) OR {denied}"
+    wrong = "coalesce(length(event_id), 0) NOT BETWEEN 1 AND 36 OR regexp_matches(event_id, '[^A-Za-z0-9-]')"
+    return f"{wrong} OR {denied}"
 
 
 def _credentials(settings: MixpanelSettings, env: Mapping[str, str]) -> tuple[str, str, dict[str, str]]:

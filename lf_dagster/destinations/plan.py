@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 
 from lf_dagster.destinations.base import IDENTITY_CHANGED, REFUSED, Destination
+from lf_dagster.destinations.batching import rows_per_read, write_spool
 from lf_dagster.destinations.ledger import COLUMNS, Ledger
 from lf_dagster.destinations.rules import first_reason
 from lf_dagster.errors import FatalError
@@ -28,9 +29,7 @@ logger = logging.getLogger(__name__)
 NEIGHBOUR_HOURS = 48
 """How far a trace's event may have moved: its hour is that of its first observation, looked for in this window."""
 
-_SPOOL = "spool.parquet"
-_GROUP_BYTES = 32_000_000
-_SMALLEST_GROUP, _LARGEST_GROUP = 2_048, 122_880
+_SPOOL = "spool.arrow"
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class HourPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Counts per hour, and the spool file (None: nothing to send) with its payload sizes in bytes.
+    """Counts per hour, and the spool file (None: nothing to send).
 
     `stamp` is later than every row that the ledger has of these hours, whatever the clocks of earlier runs said.
     """
@@ -55,8 +54,6 @@ class Plan:
     hours: dict[Hour, HourPlan]
     stamp: datetime
     spool: Path | None = None
-    largest_payload: int = 0
-    average_payload: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,8 +99,8 @@ class Planner:
             return Plan(hours, stamp)
         largest, average = self._payload_sizes()
         spool = workspace.path(_SPOOL)
-        self._write_spool(spool, average)
-        return Plan(hours, stamp, spool, largest, average)
+        self._write_spool(spool, rows_per_read(largest=largest, average=average))
+        return Plan(hours, stamp, spool)
 
     def _refuse_duplicates(self) -> None:
         twice = self.con.execute(
@@ -157,13 +154,9 @@ class Planner:
         ).fetchall()[0]
         return int(largest), int(average)
 
-    def _write_spool(self, path: Path, average_payload: int) -> None:
-        group = max(_SMALLEST_GROUP, min(_GROUP_BYTES // max(average_payload, 1), _LARGEST_GROUP))
+    def _write_spool(self, path: Path, rows: int) -> None:
         self.con.execute(_LANES if self.destination.unique_ids else _NO_LANES)
-        self.con.execute(
-            f"COPY ({spool_query(self.destination, self.now)}) TO {_literal(str(path))} "
-            f"(FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE {group})"
-        )
+        write_spool(path, self.con.execute(spool_query(self.destination, self.now)).to_arrow_reader(rows))
 
 
 def spool_query(destination: Destination, now: datetime) -> str:

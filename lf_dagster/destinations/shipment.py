@@ -111,8 +111,6 @@ class Shipment:
             plan.spool,
             events=limits.events,
             size=limits.bytes,
-            largest=plan.largest_payload,
-            average=plan.average_payload,
             hours={hour.start: hour for hour in plan.hours},
         )
 

@@ -42,6 +42,7 @@ RAW_TABLES = ("raw_observations", "raw_scores", "raw_traces")
 # the staged rows of the same name.
 _RUN_INPUTS = {
     "run_hours": "partition_hour TIMESTAMPTZ",
+    "near_hours": "partition_hour TIMESTAMPTZ",
     "touched_traces": "trace_id VARCHAR",
     "neighbour_observations": "trace_id VARCHAR, observation_id VARCHAR, parent_observation_id VARCHAR, "
     "is_synthetic BOOLEAN, start_time TIMESTAMPTZ, partition_hour TIMESTAMPTZ, read_path VARCHAR",

@@ -123,6 +123,10 @@ def _open_extracts(con: duckdb.DuckDBPyConnection, lake: Lake, project: str, hou
     """Temp views `raw_<stream>` over the hours' extracts, with their hour; ConfigError when one is missing."""
     listed = ", ".join(f"({timestamp(hour)})" for hour in hours)
     con.execute(f"CREATE TEMP TABLE run_hours AS SELECT * FROM (VALUES {listed}) AS t(partition_hour)")
+    window = f"{timestamp(hours[0].shift(-TRACE_WINDOW_HOURS))}, {timestamp(hours[-1].shift(TRACE_WINDOW_HOURS))}"
+    con.execute(
+        f"CREATE TEMP TABLE near_hours AS SELECT unnest(generate_series({window}, INTERVAL 1 HOUR)) AS partition_hour"
+    )
     for stream in ("observations", "scores", "traces"):
         paths = lake.extract_paths(project, stream, hours)
         required = [hour for hour in hours if stream != "traces" or _is_legacy(lake, project, hour)]

@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from isal import igzip
@@ -28,9 +27,10 @@ STARTS = [HOUR.start, HOUR.shift(1).start]
     ),
     limit=st.integers(1, 70),
     size=st.integers(1, 400),
+    piece=st.integers(1, 120),
 )
 def test_batches_hold_every_event_once_in_order_within_the_limits(
-    rows: list[tuple[int, int, int, str]], limit: int, size: int
+    rows: list[tuple[int, int, int, str]], limit: int, size: int, piece: int
 ) -> None:
     rows = sorted(rows, key=lambda row: row[:3])
     payloads = [text + "\n" for _, _, _, text in rows]
@@ -43,11 +43,10 @@ def test_batches_hold_every_event_once_in_order_within_the_limits(
         }
     )
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "spool.parquet"
-        pq.write_table(table, path, row_group_size=50)
+        path = Path(folder) / "spool.arrow"
+        batching.write_spool(path, table.to_reader(max_chunksize=piece))
         hours = {start: HOUR.shift(number) for number, start in enumerate(STARTS)}
-        # Small pieces, so that batches grow over reads.
-        batches = list(read_batches(path, events=limit, size=size, largest=10**9, average=1, hours=hours))
+        batches = list(read_batches(path, events=limit, size=size, hours=hours))
     assert b"".join(bytes(batch.body) for batch in batches) == "".join(payloads).encode()
     for batch in batches:
         keys = {

@@ -1,8 +1,11 @@
 -- The trace row that each score belongs to: the latest one from 30 days before the score's hour to 48 h after it.
+-- A trace that the run touches is taken as it comes out now, not as an hour that has become stale holds it.
 WITH known_traces AS (
-    SELECT * FROM trace_context WHERE is_owner AND partition_hour IN (SELECT partition_hour FROM run_hours)
+    SELECT * FROM trace_context WHERE is_owner AND is_near
     UNION ALL BY NAME
-    SELECT * FROM neighbour_traces
+    SELECT n.* FROM neighbour_traces AS n
+    LEFT JOIN near_hours AS h USING (partition_hour)
+    WHERE h.partition_hour IS NULL OR n.trace_id NOT IN (SELECT trace_id FROM touched_traces)
 ),
 scores_seen AS (
     SELECT score_id, partition_hour, trace_id FROM staged_scores

@@ -10,11 +10,13 @@ WITH contexts AS (
             c.posthog_session_id, c.source_app, CASE WHEN o.depth IS NULL THEN d.depth ELSE coalesce(d.depth, 0) END)
         AS changed
     FROM neighbour_observations AS o
+    JOIN near_hours USING (partition_hour)
     LEFT JOIN trace_context AS c USING (trace_id, partition_hour)
     LEFT JOIN observation_depths AS d USING (trace_id, observation_id, partition_hour)
 ),
 owned AS (
-    SELECT * FROM trace_context WHERE is_owner AND partition_hour NOT IN (SELECT partition_hour FROM run_hours)
+    SELECT * FROM trace_context
+    WHERE is_owner AND is_near AND partition_hour NOT IN (SELECT partition_hour FROM run_hours)
 ),
 traces_compared AS (
     SELECT
@@ -27,7 +29,10 @@ traces_compared AS (
             c.version, c.tags, c.metadata, c.n_observations, c.n_errors, c.total_tokens, c.input_tokens,
             c.output_tokens, c.total_cost, c.root_observation_id, c.mixpanel_session_id, c.posthog_session_id)
         AS changed
-    FROM (SELECT * FROM neighbour_traces WHERE trace_id IN (SELECT trace_id FROM touched_traces)) AS n
+    FROM (
+        SELECT * FROM neighbour_traces JOIN near_hours USING (partition_hour)
+        WHERE trace_id IN (SELECT trace_id FROM touched_traces)
+    ) AS n
     FULL JOIN owned AS c USING (trace_id, partition_hour)
 ),
 scores_compared AS (

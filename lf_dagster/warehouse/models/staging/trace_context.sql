@@ -1,5 +1,6 @@
 -- Every touched trace as seen from every hour that holds rows of it: parts within 48 h of that hour, combined; on the
--- legacy read path the trace row has the say. `is_owner` marks the one hour whose `traces` row this is.
+-- legacy read path the trace row has the say. `is_owner` marks the one hour whose `traces` row this is, `is_near` hours
+-- that the run can change, which are those whose whole window is known.
 WITH legacy_rows AS (
     SELECT * FROM staged_traces
     UNION ALL BY NAME
@@ -68,6 +69,7 @@ SELECT
         WHEN read_path = 'legacy' THEN has_row AND row.partition_hour = partition_hour
         ELSE date_trunc('hour', coalesce(observed_at, synthetic_at)) = partition_hour
     END AS is_owner,
+    partition_hour IN (SELECT partition_hour FROM near_hours) AS is_near,
     CASE WHEN read_path = 'legacy' THEN row.trace_name ELSE coalesce(root.trace_name, first_trace_name, root.name) END AS trace_name,
     coalesce(row.timestamp, synthetic_at, observed_at) AS timestamp,
     coalesce(observed_at, row.timestamp, synthetic_at) AS started_at,
