@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from lf_dagster.destinations.base import REFUSED
 from lf_dagster.errors import AuthenticationError, LfDagsterError, ProtocolError, RequestRejected
-from lf_dagster.http import Response
+from lf_dagster.http import Response, RetryPolicy
 
+PROBE_RETRY = RetryPolicy(attempts=2, initial=1.0)
+"""Whoever asks whether a connection works wants to know it now."""
 _REASON_LENGTH = 200
 
 

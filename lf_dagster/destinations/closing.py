@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +13,11 @@ from lf_dagster.destinations.base import HourDelivery
 from lf_dagster.destinations.ledger import Ledger
 from lf_dagster.destinations.plan import HourPlan, mask
 from lf_dagster.errors import FatalError
+from lf_dagster.hours import Hour
 from lf_dagster.http import HttpStats
 from lf_dagster.lake import Workspace
 
 FIRST_REJECTIONS = 5
-_COUNTED = ("events", "delivered", "rejected", "skipped", "outstanding", "gone")
 
 
 @dataclass
@@ -29,6 +31,26 @@ class _Account:
     reasons: dict[str, int] = field(default_factory=dict)
     first_rejections: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def total(self) -> int:
+        return self.delivered + self.rejected + self.skipped
+
+
+def close_unchanged(
+    con: duckdb.DuckDBPyConnection, ledger: Ledger, plans: Sequence[HourPlan]
+) -> Iterator[HourDelivery]:
+    """Results of the hours for which there is nothing to do, all counted in one go; other hours are left out."""
+    idle = [plan for plan in plans if not (plan.send or plan.changes)]
+    if not idle:
+        return
+    files = {item.hour: item for item in ledger.load(con, "merged", [plan.hour for plan in idle])}
+    accounts = _accounts(con)
+    for plan in idle:
+        account = accounts.get(plan.hour, _Account())
+        known = None if files[plan.hour].parts else ledger.facts(plan.hour)
+        if account.total == plan.events and _stands(known, _counts(plan, account, outstanding=0)):
+            yield _result(plan, account, sent=0, stats=HttpStats(), duration_seconds=0.0)
+
 
 def close_hour(
     con: duckdb.DuckDBPyConnection,
@@ -39,30 +61,25 @@ def close_hour(
     settled: int,
     stats: HttpStats,
     run_id: str,
-    duration_seconds: float,
+    started: float,
 ) -> HourDelivery:
-    """Merge the hour's ledger when it changed, and count it. `settled` of the planned sends have an answer.
+    """Merge the hour's ledger and count it. `settled` of the planned sends have an answer; `started` is monotonic.
 
     The file's facts are `events`, `delivered`, `rejected`, `skipped`, `outstanding` (not settled), `gone`, `run_id`.
     Raises FatalError when a complete hour's events are not all accounted for; then nothing is replaced.
     """
     files = ledger.load(con, "merged", [plan.hour])
-    account = _account(con)
+    account = _accounts(con).get(plan.hour, _Account())
     outstanding = plan.send - settled
     if outstanding == 0:
         _balance(plan, account)
-    counts = {
-        "events": plan.events,
-        "delivered": account.delivered,
-        "rejected": account.rejected,
-        "skipped": account.skipped,
-        "outstanding": outstanding,
-        "gone": account.gone,
-    }
-    parts = [part for item in files for part in item.parts]
-    if parts or not _stands(ledger.facts(plan.hour), counts):
-        ledger.merge(con, workspace, plan.hour, table="merged", facts={**counts, "run_id": run_id})
-        ledger.remove_parts(parts)
+    facts = {**_counts(plan, account, outstanding=outstanding), "run_id": run_id}
+    ledger.merge(con, workspace, plan.hour, table="merged", facts=facts)
+    ledger.remove_parts(part for item in files for part in item.parts)
+    return _result(plan, account, sent=settled, stats=stats, duration_seconds=time.monotonic() - started)
+
+
+def _result(plan: HourPlan, account: _Account, *, sent: int, stats: HttpStats, duration_seconds: float) -> HourDelivery:
     wire = stats.snapshot()
     return HourDelivery(
         hour=plan.hour,
@@ -70,7 +87,7 @@ def close_hour(
         delivered=account.delivered,
         rejected=account.rejected,
         skipped=account.skipped,
-        sent=settled,
+        sent=sent,
         unchanged=plan.unchanged,
         gone=account.gone,
         requests=wire["requests"],
@@ -84,42 +101,55 @@ def close_hour(
     )
 
 
-def _account(con: duckdb.DuckDBPyConnection) -> _Account:
-    account = _Account()
-    rows = con.execute(
-        "SELECT gone_at IS NOT NULL AS gone, status, reason, count(*) AS events FROM merged GROUP BY ALL "
-        "ORDER BY events DESC, reason"
-    ).fetchall()
-    for gone, status, reason, events in rows:
+def _accounts(con: duckdb.DuckDBPyConnection) -> dict[Hour, _Account]:
+    """How each hour of the table `merged` stands."""
+    accounts: dict[Hour, _Account] = {}
+    for hour, gone, status, reason, events in con.execute(_STATUSES).fetchall():
+        account = accounts.setdefault(Hour(hour), _Account())
         name = "gone" if gone else status
         setattr(account, name, getattr(account, name) + events)
         if reason and not gone:
             account.reasons[reason] = account.reasons.get(reason, 0) + events
-    if account.rejected:
-        account.first_rejections = _first_rejections(con)
-    return account
+    if any(account.rejected for account in accounts.values()):
+        for hour, *row in con.execute(_REJECTIONS).fetchall():
+            item = dict(zip(_REJECTION, row, strict=True))
+            shown = {**item, "distinct_id": mask(item["distinct_id"] or "")}
+            accounts[Hour(hour)].first_rejections.append(shown)
+    return accounts
 
 
-def _first_rejections(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    rows = con.execute(
-        "SELECT kind, event, entity_id, event_id, distinct_id, reason FROM merged "
-        f"WHERE status = 'rejected' AND gone_at IS NULL ORDER BY time_ms, event_id LIMIT {FIRST_REJECTIONS}"
-    ).fetchall()
-    names = ("kind", "event", "entity_id", "event_id", "distinct_id", "reason")
-    found = [dict(zip(names, row, strict=True)) for row in rows]
-    return [{**item, "distinct_id": mask(item["distinct_id"] or "")} for item in found]
+_STATUSES = """
+SELECT partition_hour, gone_at IS NOT NULL AS gone, status, reason, count(*) AS events FROM merged
+GROUP BY ALL ORDER BY events DESC, reason
+"""
+_REJECTION = ("kind", "event", "entity_id", "event_id", "distinct_id", "reason")
+_REJECTIONS = f"""
+SELECT partition_hour, {", ".join(_REJECTION)} FROM merged WHERE status = 'rejected' AND gone_at IS NULL
+QUALIFY row_number() OVER (PARTITION BY partition_hour ORDER BY time_ms, event_id, event) <= {FIRST_REJECTIONS}
+ORDER BY partition_hour, time_ms, event_id, event
+"""
+
+
+def _counts(plan: HourPlan, account: _Account, *, outstanding: int) -> dict[str, int]:
+    return {
+        "events": plan.events,
+        "delivered": account.delivered,
+        "rejected": account.rejected,
+        "skipped": account.skipped,
+        "outstanding": outstanding,
+        "gone": account.gone,
+    }
 
 
 def _balance(plan: HourPlan, account: _Account) -> None:
-    accounted = account.delivered + account.rejected + account.skipped
-    if accounted != plan.events:
+    if account.total != plan.events:
         raise FatalError(
             f"the ledger does not balance: {plan.events} events, but {account.delivered} delivered + "
-            f"{account.rejected} rejected + {account.skipped} skipped = {accounted}",
+            f"{account.rejected} rejected + {account.skipped} skipped = {account.total}",
             hint="Another delivery may have run at the same time; run the hour again.",
             hour=plan.hour.key,
         )
 
 
 def _stands(facts: dict[str, str] | None, counts: dict[str, int]) -> bool:
-    return facts is not None and all(facts.get(name) == str(counts[name]) for name in _COUNTED)
+    return facts is not None and all(facts.get(name) == str(count) for name, count in counts.items())

@@ -20,7 +20,7 @@ from typing_extensions import Self
 
 from lf_dagster.config import MixpanelSettings, secret
 from lf_dagster.destinations import rules
-from lf_dagster.destinations.answers import is_html, refused, reject_credentials, reject_request
+from lf_dagster.destinations.answers import PROBE_RETRY, is_html, refused, reject_credentials, reject_request
 from lf_dagster.destinations.base import BatchOutcome, Limits, Rule
 from lf_dagster.destinations.batching import Batch
 from lf_dagster.errors import ConfigError, ProtocolError, RequestRejected
@@ -174,7 +174,7 @@ class Mixpanel:
         probe = msgspec.json.encode(
             {"event": "", "properties": {"time": 0, "distinct_id": "", "$insert_id": "lf-dagster-check"}}
         )
-        response = self._import(probe + b"\n", stats=None, cancelled=None)
+        response = self._import(probe + b"\n", stats=None, cancelled=None, retry=PROBE_RETRY)
         if is_html(response) or response.status not in (200, 400):
             raise self._unusable(response)
         answer = self._read(response)
@@ -187,7 +187,12 @@ class Mixpanel:
         return f"Connection successful: {self._http.host} accepts the credentials (nothing was stored)"
 
     def _import(
-        self, body: bytes | memoryview, *, stats: HttpStats | None, cancelled: Callable[[], bool] | None
+        self,
+        body: bytes | memoryview,
+        *,
+        stats: HttpStats | None,
+        cancelled: Callable[[], bool] | None,
+        retry: RetryPolicy | None = None,
     ) -> Response:
         return self._http.request(
             "POST",
@@ -198,6 +203,7 @@ class Mixpanel:
             endpoint="/import",
             stats=stats,
             cancelled=cancelled,
+            retry=retry,
         )
 
     def _unusable(self, response: Response) -> Exception:

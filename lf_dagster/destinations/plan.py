@@ -8,6 +8,7 @@ gone ...) goes to the ledger at once.
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -76,18 +77,29 @@ class Planner:
     def decide(self, *, repair: bool) -> None:
         """Fill the temp tables `prepared`, `known`, `elsewhere` and `decision`; `repair`: see `Ledger.load`.
 
-        Raises FatalError when the event tables hold an event twice.
+        Raises FatalError when the event tables are missing, do not fit, or hold an event twice.
         """
-        rules = first_reason(self.destination.rules(self.now))
-        self.con.execute(
-            f"CREATE OR REPLACE TEMP TABLE prepared AS SELECT *, strlen(payload) AS payload_bytes, "
-            f"CASE WHEN skip_reason IS NULL THEN {rules} END AS invalid "
-            f"FROM ({self.prepared_sql}) WHERE hour IN ({_hour_list(self.hours)})"
-        )
+        self._prepare()
         self._refuse_duplicates()
         self.ledger.load(self.con, "known", self.hours, repair=repair)
         self._look_elsewhere()
         self.con.execute(_DECISION, {"resend": self.resend})
+
+    def _prepare(self) -> None:
+        rules = first_reason(self.destination.rules(self.now))
+        query = (
+            f"CREATE OR REPLACE TEMP TABLE prepared AS SELECT *, strlen(payload) AS payload_bytes, "
+            f"CASE WHEN skip_reason IS NULL THEN {rules} END AS invalid "
+            f"FROM ({self.prepared_sql}) WHERE hour IN ({_hour_list(self.hours)})"
+        )
+        try:
+            self.con.execute(query)
+        except duckdb.Error as error:
+            told = _without_quotes(str(error))
+        else:
+            return
+        # Outside of the `except`: DuckDB's own text quotes the statement (a salt may be in it) and values.
+        raise FatalError(f"the events cannot be prepared: {told}", hint="Rerun the hour's models; nothing was sent.")
 
     def commit(self, workspace: Workspace, *, clock: Callable[[], datetime]) -> Plan:
         """Write what is decided without sending to the ledger and what has to be sent to the spool."""
@@ -114,7 +126,7 @@ class Planner:
             )
 
     def _look_elsewhere(self) -> None:
-        """Traces that are new in their hour, and what other hours' ledgers say of them."""
+        """Traces that are new in their hour or back in it, and what other hours' ledgers say of them."""
         self.con.execute(_NEWCOMERS)
         moved = "kind = 'trace' AND delivered_identity IS NOT NULL"
         among = "(event, event_id) IN (SELECT (event, event_id) FROM newcomers)"
@@ -198,6 +210,11 @@ def mask(identifier: str) -> str:
     return f"{identifier[:3]}...({len(identifier)} characters)" if len(identifier) > 3 else identifier
 
 
+def _without_quotes(text: str) -> str:
+    """The first line of a DuckDB error without the values that it quotes."""
+    return re.sub(r"\"[^\"]*\"?|'[^']*'?", "...", text.partition("\n")[0])
+
+
 def _one(con: duckdb.DuckDBPyConnection, query: str) -> int:
     row = con.execute(query).fetchone()
     return int(row[0]) if row else 0
@@ -230,7 +247,7 @@ _NEWCOMERS = f"""
 CREATE OR REPLACE TEMP TABLE newcomers AS
 SELECT p.hour, p.event, p.event_id
 FROM prepared p LEFT JOIN known k ON k.partition_hour = p.hour AND {_SAME.format("k", "p")}
-WHERE p.kind = 'trace' AND p.skip_reason IS NULL AND k.delivered_identity IS NULL
+WHERE p.kind = 'trace' AND p.skip_reason IS NULL AND (k.delivered_identity IS NULL OR k.gone_at IS NOT NULL)
 """
 
 _ELSEWHERE = f"""
@@ -248,12 +265,13 @@ WITH seen AS (
     SELECT p.rowid AS prepared_row, p.hour, p.event, p.event_id, p.identity, p.payload_hash, p.skip_reason, p.invalid,
         k.status AS known_status, k.reason AS known_reason, k.payload_hash AS known_hash,
         k.delivered_identity AS known_delivered, k.gone_at IS NOT NULL AS was_gone,
-        if(k.delivered_identity IS NULL, e.delivered_at, k.delivered_at) AS previous_at,
-        if(k.delivered_identity IS NULL, e.delivered_identity, k.delivered_identity) AS previous_identity,
-        if(k.delivered_identity IS NULL, e.delivered_hash, k.delivered_hash) AS previous_hash
+        if(e.event_id IS NULL, k.delivered_at, e.delivered_at) AS previous_at,
+        if(e.event_id IS NULL, k.delivered_identity, e.delivered_identity) AS previous_identity,
+        if(e.event_id IS NULL, k.delivered_hash, e.delivered_hash) AS previous_hash
     FROM prepared p
     LEFT JOIN known k ON k.partition_hour = p.hour AND {_SAME.format("k", "p")}
     LEFT JOIN elsewhere e ON e.hour = p.hour AND {_SAME.format("e", "p")}
+        AND (k.delivered_identity IS NULL OR e.delivered_at > k.delivered_at)
 ),
 acted AS (
     SELECT *, CASE

@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from lf_dagster.config import PosthogSettings, secret
 from lf_dagster.destinations import rules
+from lf_dagster.destinations.answers import PROBE_RETRY
 from lf_dagster.destinations.base import BatchOutcome, Limits, ProtocolChanged, Rule
 from lf_dagster.destinations.batching import Batch
 from lf_dagster.destinations.posthog_batch import BatchProtocol
@@ -134,8 +135,11 @@ class Posthog:
         A token cannot be proven: PostHog accepts every well-formed one and drops what it does not know
         (contracts: posthog 1), so only its shape is checked, when the destination is opened.
         """
-        if self._wanted == "v1" and not self._v1.served():
-            raise _v1_not_served(self._http.host)
+        if self._wanted != "batch":
+            served = self._v1.served(retry=PROBE_RETRY)
+            if not served and self._wanted == "v1":
+                raise _v1_not_served(self._http.host)
+            self._protocol = "v1" if served else "batch"
         if self.protocol == "batch":
             self._batch.probe()
         spoken = {"v1": "Capture V1", "batch": "the legacy /batch/ protocol"}[self.protocol]

@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from lf_dagster.destinations.answers import is_html, reason, refused, reject_credentials, reject_request
+from lf_dagster.destinations.answers import PROBE_RETRY, is_html, reason, refused, reject_credentials, reject_request
 from lf_dagster.destinations.base import DROPPED, BatchOutcome
 from lf_dagster.destinations.batching import Batch
 from lf_dagster.destinations.envelope import gzip_body
 from lf_dagster.errors import LfDagsterError, ProtocolError
-from lf_dagster.http import HttpClient, HttpStats, Response
+from lf_dagster.http import HttpClient, HttpStats, Response, RetryPolicy
 
 ENDPOINT = "/batch/"
 _QUOTAS = frozenset({"events", "analytics"})
@@ -50,7 +50,7 @@ class BatchProtocol:
 
     def probe(self) -> None:
         """Raises unless the server refuses a request without events the way that PostHog does."""
-        response = self._post(memoryview(b""), historical=False, stats=None, cancelled=None)
+        response = self._post(memoryview(b""), historical=False, stats=None, cancelled=None, retry=PROBE_RETRY)
         if response.status == 400 and not is_html(response):
             return
         if response.status == 200 and not is_html(response):
@@ -66,6 +66,7 @@ class BatchProtocol:
         historical: bool,
         stats: HttpStats | None,
         cancelled: Callable[[], bool] | None,
+        retry: RetryPolicy | None = None,
     ) -> Response:
         migration = '"historical_migration":true,' if historical else ""
         return self._http.request(
@@ -76,6 +77,7 @@ class BatchProtocol:
             endpoint=ENDPOINT,
             stats=stats,
             cancelled=cancelled,
+            retry=retry,
         )
 
     def _accepted(self, response: Response) -> Any:

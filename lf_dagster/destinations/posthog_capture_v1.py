@@ -21,7 +21,7 @@ from lf_dagster.destinations.batching import Batch
 from lf_dagster.destinations.envelope import gzip_body
 from lf_dagster.errors import LfDagsterError, ProtocolError, RateLimited, RequestRejected, ServiceUnavailable
 from lf_dagster.hours import iso
-from lf_dagster.http import Cancelled, HttpClient, HttpStats, Response, retry_after_seconds
+from lf_dagster.http import Cancelled, HttpClient, HttpStats, Response, RetryPolicy, retry_after_seconds
 from lf_dagster.http.retry import Fault
 
 ENDPOINT = "/i/v1/analytics/events"
@@ -75,7 +75,7 @@ class CaptureV1:
         self._sleep = sleep
         self._clock = clock
 
-    def served(self) -> bool:
+    def served(self, *, retry: RetryPolicy | None = None) -> bool:
         """Whether the server has the route: a request without events must be refused in V1's own words.
 
         Nothing is stored. Raises AuthenticationError for a token that is refused, RequestRejected for other refusals.
@@ -86,6 +86,7 @@ class CaptureV1:
             content=self._body(memoryview(b""), historical=False),
             headers=self._headers("00000000-0000-4000-8000-000000000000", 1),
             endpoint=ENDPOINT,
+            retry=retry,
         )
         if response.status in _NOT_SERVED or is_html(response):
             return False

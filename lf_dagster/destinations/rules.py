@@ -30,7 +30,8 @@ def not_json() -> str:
 def deeper_than(depth: int) -> str:
     """A property whose value nests containers deeper than `depth`, at most 3: the event and its `properties` apart."""
     left = _without_containers(depth + 2)
-    return _guarded("payload LIKE '%{%{%{%' OR payload LIKE '%[%[%'", f"regexp_matches({left}, '[\\[{{]')")
+    opening = "len(string_split(payload, '{')) + len(string_split(payload, '[')) - 2"
+    return _guarded(f"{opening} > {depth + 2}", f"regexp_matches({left}, '[\\[{{]')")
 
 
 def container_over(elements: int) -> str:

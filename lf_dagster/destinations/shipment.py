@@ -21,7 +21,7 @@ import duckdb
 
 from lf_dagster.destinations.base import BatchOutcome, Destination, HourDelivery
 from lf_dagster.destinations.batching import Batch, read_batches
-from lf_dagster.destinations.closing import close_hour
+from lf_dagster.destinations.closing import close_hour, close_unchanged
 from lf_dagster.destinations.ledger import Ledger
 from lf_dagster.destinations.plan import Plan
 from lf_dagster.destinations.receipts import receipts
@@ -78,6 +78,7 @@ class Shipment:
         """Send everything. Raises the first error, after the requests in flight have ended."""
         with _scratch_database(self._workspace) as con:
             self._ledger.lake.register(con)
+            self._close_unchanged(con)
             try:
                 self._send_all(con)
             except Exception:
@@ -163,6 +164,11 @@ class Shipment:
             self._tallies[batch.hour].settled += settled
             self._taken += settled - len(outcome.rejected)
 
+    def _close_unchanged(self, con: duckdb.DuckDBPyConnection) -> None:
+        for result in close_unchanged(con, self._ledger, list(self._plan.hours.values())):
+            self._open.remove(result.hour)
+            self._finished(result)
+
     def _close_ready(self, con: duckdb.DuckDBPyConnection, *, before: Hour | None) -> None:
         """Close the hours whose events are all settled, up to an hour that is being sent."""
         ready = [hour for hour in self._open if (before is None or hour < before) and self._is_settled(hour)]
@@ -183,7 +189,7 @@ class Shipment:
             settled=tally.settled,
             stats=tally.stats,
             run_id=self._run_id,
-            duration_seconds=time.monotonic() - tally.started,
+            started=tally.started,
         )
 
     def _save_what_is_there(self, con: duckdb.DuckDBPyConnection) -> None:

@@ -294,9 +294,8 @@ class PosthogPayload(Payload):
         return "concat(distinct_id, '|', strftime(timezone('UTC', event_time), '%Y-%m-%d'))"
 
     def body(self) -> Iterator[str]:
-        first, *rest = self.property_fragments()
-        yield first.replace("',\"", "'\"", 1)
-        yield from rest
+        yield """'"$geoip_disable":true'"""  # else every user gets the place of this machine (posthog.md 3)
+        yield from self.property_fragments()
         url = next((n for n, item in enumerate(self.properties) if item.role == "user_url"), None)
         if url is not None and self.wants("$set"):
             link = f"CASE WHEN identified THEN to_json(p{url})::VARCHAR END"
@@ -317,7 +316,7 @@ class PosthogPayload(Payload):
         if self.wants(self.session_property):
             yield """',"$session_id":' || to_json(session_sent)::VARCHAR"""
         yield """CASE WHEN NOT identified THEN ',"$process_person_profile":false' END"""
-        yield literal(f',"$geoip_disable":true,"$lib":"{LIBRARY}","$lib_version":"{version("lf-dagster")}"}}}}')
+        yield literal(f',"$lib":"{LIBRARY}","$lib_version":"{version("lf-dagster")}"}}}}')
 
 
 class PosthogV1Payload(PosthogPayload):
@@ -332,7 +331,7 @@ class PosthogV1Payload(PosthogPayload):
             yield """'","options":{'"""
         yield """'"disable_skew_correction":true'"""
         yield """CASE WHEN NOT identified THEN ',"process_person_profile":false' END"""
-        yield """'},"properties":{', body, ',"$geoip_disable":true}}'"""
+        yield """'},"properties":{', body, '}}'"""
 
 
 def concat(fragments: Iterator[str]) -> str:

@@ -1,7 +1,7 @@
 """Which rows of an extract are outdated versions, and the pages' rows in time order without them.
 
-Both work on narrow columns or on one page at a time; what does not fit goes through DuckDB, which is bounded and
-spills to the scratch folder.
+Pages in memory are sorted by Arrow in milliseconds. Once pages are on disk an hour may be of any size: then DuckDB
+sorts, within its memory limit, spilling to the scratch folder.
 """
 
 from __future__ import annotations
@@ -47,16 +47,13 @@ Outdated = Mapping[int, Sequence[int]]
 
 def outdated_rows(pages: PageStore, refs: Sequence[PageRef], *, scratch: Path) -> Outdated:
     """Rows that are not the newest version of their id."""
-    if not pages.is_spilled and _all_distinct(pages, refs):
+    if not refs:
         return {}
-    with _connect(scratch) as con:
-        reader = pa.RecordBatchReader.from_batches(_VERSION_SCHEMA, _versions(pages, refs))
-        con.register("incoming", reader)
-        con.execute("CREATE TABLE versions AS SELECT * FROM incoming")
-        found: dict[int, list[int]] = {}
-        for page, row in con.execute(_OUTDATED).fetchall():
-            found.setdefault(page, []).append(row)
-        return found
+    find = _outdated_by_duckdb if pages.is_spilled else _outdated_by_arrow
+    found: dict[int, list[int]] = {}
+    for page, row in find(_versions(pages, refs), scratch):
+        found.setdefault(page, []).append(row)
+    return found
 
 
 def in_time_order(
@@ -66,12 +63,30 @@ def in_time_order(
     kept = ((ref, _without(pages.read(ref), outdated.get(ref.number, ()))) for ref in refs)
     if all(above.oldest >= below.newest for above, below in itertools.pairwise(refs)):
         return (page for _, page in kept)
-    return _sorted_by_duckdb(kept, scratch=scratch)
+    numbered = (
+        pa.RecordBatch.from_arrays([*page.columns, *_numbers(ref, page)], schema=_ORDERED_SCHEMA) for ref, page in kept
+    )
+    return _sorted_by_duckdb(numbered, scratch) if pages.is_spilled else _sorted_by_arrow(numbered)
 
 
-def _all_distinct(pages: PageStore, refs: Sequence[PageRef]) -> bool:
-    ids = pa.chunked_array([pages.read(ref, ["id"]).column(0) for ref in refs], pa.string())
-    return pc.call_function("count_distinct", [ids]).as_py() == len(ids)
+def _outdated_by_arrow(versions: Iterable[pa.RecordBatch], _scratch: Path) -> list[tuple[int, int]]:
+    table = pa.Table.from_batches(versions, _VERSION_SCHEMA)
+    ids = table.column("id")
+    if pc.call_function("count_distinct", [ids]).as_py() == len(ids):
+        return []
+    newest_first = [(name, "descending") for name in ("updated_at", "event_time", "page", "row")]
+    ordered = table.sort_by([("id", "ascending"), *newest_first]).combine_chunks()
+    ids = ordered.column("id")
+    repeated = pc.call_function("equal", [ids[1:], ids[:-1]])
+    outdated = ordered.slice(1).filter(repeated)
+    return list(zip(outdated.column("page").to_pylist(), outdated.column("row").to_pylist(), strict=True))
+
+
+def _outdated_by_duckdb(versions: Iterable[pa.RecordBatch], scratch: Path) -> list[tuple[int, int]]:
+    with _connect(scratch) as con:
+        con.register("incoming", pa.RecordBatchReader.from_batches(_VERSION_SCHEMA, versions))
+        con.execute("CREATE TABLE versions AS SELECT * FROM incoming")
+        return con.execute(_OUTDATED).fetchall()
 
 
 def _versions(pages: PageStore, refs: Iterable[PageRef]) -> Iterator[pa.RecordBatch]:
@@ -92,10 +107,13 @@ def _without(page: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
     return page.take(pa.array([row for row in range(page.num_rows) if row not in left_out], pa.int64()))
 
 
-def _sorted_by_duckdb(kept: Iterable[tuple[PageRef, pa.RecordBatch]], *, scratch: Path) -> Iterator[pa.RecordBatch]:
-    numbered = (
-        pa.RecordBatch.from_arrays([*page.columns, *_numbers(ref, page)], schema=_ORDERED_SCHEMA) for ref, page in kept
-    )
+def _sorted_by_arrow(numbered: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    table = pa.Table.from_batches(numbered, _ORDERED_SCHEMA)
+    ordered = table.sort_by([("event_time", "descending"), ("page", "ascending"), ("row", "ascending")])
+    yield from ordered.select(EXTRACT_SCHEMA.names).to_batches(max_chunksize=_BATCH_ROWS)
+
+
+def _sorted_by_duckdb(numbered: Iterable[pa.RecordBatch], scratch: Path) -> Iterator[pa.RecordBatch]:
     with _connect(scratch) as con:
         con.register("incoming", pa.RecordBatchReader.from_batches(_ORDERED_SCHEMA, numbered))
         names = ", ".join(EXTRACT_SCHEMA.names)

@@ -82,7 +82,7 @@ class Crew(Generic[R]):
         self._waiting = deque(_Progress(job) for job in jobs)
         self._parts: deque[tuple[_Progress, Segment]] = deque()
         self._open: dict[int, _Progress] = {}
-        self._left = len(jobs)
+        self._total = self._left = len(jobs)
         self._idle = 0
         self._stopped = False
         self._results: queue.SimpleQueue[R | BaseException] = queue.SimpleQueue()
@@ -103,7 +103,7 @@ class Crew(Generic[R]):
 
     def results(self) -> Iterator[R]:
         """Results as jobs finish; raises the first error of any worker."""
-        for _ in range(self._left):
+        for _ in range(self._total):
             result = self._results.get()
             if isinstance(result, BaseException):
                 raise result

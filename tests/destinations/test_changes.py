@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lf_dagster.errors import FatalError
 from tests.destinations.world import HOUR, Event, World, balanced, events, mixpanel_events, only, posthog_events
 
 
@@ -160,6 +162,19 @@ def test_a_trace_that_moves_within_its_day_replaces_the_old_one_at_posthog(posth
     assert len(posthog_events(posthog_app)) == 1
 
 
+def test_a_trace_that_moves_there_and_back_is_compared_with_what_was_sent_last(
+    posthog: World, posthog_app: Any
+) -> None:
+    there = Event(entity="t1", kind="trace", hour=HOUR.shift(1), time_ms=int(HOUR.end.timestamp() * 1000))
+    here = replace(there, hour=HOUR, properties={"cost": 2})
+    for event in (there, here, there):
+        posthog.put([event])
+        results = posthog.deliver([HOUR, HOUR.shift(1)])
+    assert [result.sent for result in results] == [0, 1]
+    (stored,) = posthog_events(posthog_app)
+    assert "cost" not in stored["properties"]
+
+
 def test_a_generation_in_another_hour_is_an_event_of_its_own(mixpanel: World) -> None:
     mixpanel.put([Event(entity="g1", hour=HOUR.shift(1))])
     mixpanel.deliver([HOUR.shift(1)])
@@ -222,6 +237,24 @@ def test_an_event_that_is_there_twice_in_one_hour_is_an_error_before_anything_is
     mixpanel.put([Event(entity="a"), Event(entity="b", shares_id_with="a")])
     with pytest.raises(Exception, match="2 times in one hour"):
         mixpanel.deliver()
+
+
+def test_event_tables_that_do_not_exist_are_explained_without_quoting_the_statement(mixpanel: World) -> None:
+    mixpanel.put([])
+    mixpanel.prepare = lambda _: "SELECT *, 'the-salt' AS salt FROM warehouse.main.trace_events"
+    with pytest.raises(FatalError, match="Table with name trace_events does not exist") as caught:
+        mixpanel.deliver()
+    assert "the-salt" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_value_that_cannot_be_converted_is_not_quoted(mixpanel: World) -> None:
+    mixpanel.put(events(1))
+    mixpanel.prepare = lambda _: (
+        "SELECT * REPLACE ('a secret text'::INT AS time_ms) FROM warehouse.main.prepared_import"
+    )
+    with pytest.raises(FatalError, match="cannot be prepared: Conversion Error") as caught:
+        mixpanel.deliver()
+    assert "a secret text" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_preview_shows_what_a_delivery_would_do_and_does_nothing(mixpanel: World, mixpanel_app: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -119,6 +119,7 @@ class World:
     slept: list[float] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=lambda: dict(ENV))
     clock: Clock = field(default_factory=lambda: Clock())
+    prepare: Callable[[str], str] = field(default_factory=lambda: prepare)
 
     @property
     def lake(self) -> Lake:
@@ -175,7 +176,7 @@ class World:
                 hours=list(hours),
                 run_id=run,
                 now=now,
-                prepare=prepare,
+                prepare=self.prepare,
                 **options,
             )
 
@@ -191,7 +192,7 @@ class World:
                 lake=self.lake,
                 hour=HOUR,
                 now=NOW,
-                prepare=prepare,
+                prepare=self.prepare,
                 **options,
             )
 

@@ -54,9 +54,19 @@ class StandIns:
             **extra,
         }
 
+    def forget_events(self) -> None:
+        """Empties both destinations."""
+        self.mixpanel.state.standin.store.reset()
+        self.posthog.state.standin.store.reset()
+
     def mixpanel_events(self) -> list[dict[str, Any]]:
-        """What a Mixpanel report counts: one event per identity."""
-        return self.mixpanel.state.standin.store.events(view="query")
+        """What a Mixpanel report counts: one event per identity, without the times at which it arrived."""
+        events = self.mixpanel.state.standin.store.events(view="query")
+        arrival = ("$mp_api_timestamp_ms", "mp_processing_time_ms")
+        return [
+            {**event, "properties": {key: value for key, value in event["properties"].items() if key not in arrival}}
+            for event in events
+        ]
 
     def posthog_events(self) -> list[dict[str, Any]]:
         """What PostHog holds once it has merged."""

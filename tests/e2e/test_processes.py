@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.leaks import leaks_in_files, leaks_in_text
-from tests.e2e.stack import RECORDED_FROM, RECORDED_TO, StandIns, command, recorded_store, run_cli, stand_ins
+from tests.e2e.stack import RECORDED_FROM, RECORDED_TO, StandIns, command, run_cli
 from tests.e2e.test_recorded_rows import ids, query, sync
 
 KILLED = Path(__file__).with_name("killed_sync.py")
@@ -59,19 +59,16 @@ def test_no_secret_reaches_a_file_or_the_output(recorded: StandIns, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_rerun_after_a_kill_at_any_point_ends_in_the_same_state(tmp_path: Path, seed: int):
-    with stand_ins(recorded_store()) as undisturbed:
-        (tmp_path / "expected").mkdir()
-        sync(undisturbed, tmp_path / "expected")
-        expected = state(undisturbed, tmp_path / "expected")
-        calls = int(killed_sync(undisturbed, tmp_path / "counted", 0).stdout.rsplit("calls: ", 1)[1])
-    for attempt in sorted(random.Random(seed).sample(range(1, calls), 3)):
-        with stand_ins(recorded_store()) as standins:
-            folder = tmp_path / f"killed-{attempt}"
-            killed = killed_sync(standins, folder, attempt)
-            assert killed.returncode == -signal.SIGKILL, killed.stderr
-            sync(standins, folder)
-            assert state(standins, folder) == expected, f"after a kill at call {attempt} of {calls}"
+def test_a_rerun_after_a_kill_at_any_point_ends_in_the_same_state(recorded: StandIns, tmp_path: Path, seed: int):
+    calls = int(killed_sync(recorded, tmp_path / "undisturbed", 0).stdout.rsplit("calls: ", 1)[1])
+    expected = state(recorded, tmp_path / "undisturbed")
+    for deadly in sorted(random.Random(seed).sample(range(1, calls), 3)):
+        recorded.forget_events()
+        folder = tmp_path / f"killed-{deadly}"
+        killed = killed_sync(recorded, folder, deadly)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        sync(recorded, folder)
+        assert state(recorded, folder) == expected, f"after a kill at call {deadly} of {calls}"
 
 
 def killed_sync(standins: StandIns, folder: Path, call: int) -> subprocess.CompletedProcess[str]:

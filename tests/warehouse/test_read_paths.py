@@ -58,7 +58,8 @@ def differing_columns(
         column
         for key in v2.keys() & legacy.keys()
         for column in v2[key]
-        if v2[key][column] != legacy[key][column] and column not in allowed
+        if v2[key][column] != legacy[key][column]
+        and column not in allowed
         # a row belongs to another hour when its trace does
         and not (column == "partition_hour" and table == "traces")
     }
