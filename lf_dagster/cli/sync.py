@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.table import Table
 
 from lf_dagster.cli.console import errors, out, show_progress
@@ -146,7 +145,7 @@ def _collect(result: SyncResult, run: Any) -> None:
 
 def result_table(project: str, result: SyncResult, destinations: Sequence[str]) -> Table:
     """A row per hour: extracted rows, events, and what each destination has. Fits into 80 columns."""
-    table = Table(title=f"{project}: hours in UTC", title_justify="left", box=box.SIMPLE, padding=(0, 1), pad_edge=False)
+    table = Table(title=f"{project}: hours in UTC", title_justify="left", box=None, pad_edge=False)
     table.add_column("hour", no_wrap=True)
     for name in ("extracted", "events"):
         table.add_column(name, justify="right", no_wrap=True)

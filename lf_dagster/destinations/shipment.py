@@ -38,10 +38,10 @@ MOST_SUSPECTS = 8
 
 @dataclass
 class HourTally:
-    """What a shipment did for one hour so far. `settled` events have an answer in the ledger."""
+    """What a shipment did for one hour so far: `started` its first request, `settled` events have an answer."""
 
     stats: HttpStats = field(default_factory=HttpStats)
-    started: float = field(default_factory=time.monotonic)
+    started: float | None = None
     settled: int = 0
 
 
@@ -93,6 +93,7 @@ class Shipment:
                     self._close_ready(con, before=batch.hour)
                     while len(self._futures) >= limits.parallel:
                         self._collect()
+                    self._start(batch.hour)
                     self._futures.add(pool.submit(self._ship, batch))
                 while self._futures:
                     self._collect()
@@ -103,6 +104,10 @@ class Shipment:
                 self._cancel.set()
                 wait(self._futures)
                 raise
+
+    def _start(self, hour: Hour) -> None:
+        tally = self._tallies[hour]
+        tally.started = tally.started or time.monotonic()
 
     def _batches(self) -> Iterator[Batch]:
         plan, limits = self._plan, self._destination.limits
@@ -189,7 +194,7 @@ class Shipment:
             settled=tally.settled,
             stats=tally.stats,
             run_id=self._run_id,
-            started=tally.started,
+            started=tally.started or time.monotonic(),
         )
 
     def _save_what_is_there(self, con: duckdb.DuckDBPyConnection) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 
 NEVER = float("-inf")
@@ -27,7 +27,9 @@ class Budget:
         self._window = window_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._starts: deque[float] | None = None if limit is None else deque(maxlen=limit)
+        self._limit = limit
+        self._starts: list[float] = []
+        """The latest `limit` starts, booked or past, ascending."""
         self._paused_until = NEVER
 
     def acquire(self, sleep: Callable[[float], None], *, served: float = NEVER) -> None:
@@ -35,12 +37,14 @@ class Budget:
 
         `served` is the end of a pause that the caller has slept through already (what `pause` returned).
         """
-        if (wait := self._reserve()) > 0:
+        start = self._book(self._clock())
+        if (wait := start - self._clock()) > 0:
             sleep(wait)
         with self._lock:
             wait = self._paused_until - self._clock() if self._paused_until > served else 0.0
         if wait > 0:
             sleep(wait)
+        self._rebook(start, self._clock())
 
     def pause(self, seconds: float) -> float:
         """Nobody sends for this long: the server said so to one of us. Returns the end of the pause."""
@@ -48,13 +52,26 @@ class Budget:
             self._paused_until = max(self._paused_until, self._clock() + seconds)
             return self._paused_until
 
-    def _reserve(self) -> float:
-        """Book the next free start and return the seconds until then."""
-        if self._starts is None:
-            return 0.0
+    def _book(self, now: float) -> float:
+        """Book the next free start."""
+        if self._limit is None:
+            return now
         with self._lock:
-            now = self._clock()
-            full = len(self._starts) == self._starts.maxlen
+            full = len(self._starts) == self._limit
             start = max(now, self._starts[0] + self._window) if full else now
-            self._starts.append(start)
-            return start - now
+            self._insert(start)
+            return start
+
+    def _rebook(self, booked: float, actual: float) -> None:
+        """Sleeping may take longer than planned; what counts is when a request really starts."""
+        if self._limit is None or actual <= booked:
+            return
+        with self._lock:
+            if booked in self._starts:
+                self._starts.remove(booked)
+            self._insert(actual)
+
+    def _insert(self, start: float) -> None:
+        bisect.insort(self._starts, start)
+        if self._limit is not None:
+            del self._starts[: -self._limit]

@@ -50,7 +50,7 @@ class Warehouse:
         path_or_connection_string: str,
         *,
         threads: int | None = None,
-        memory_limit: str = "4GB",
+        memory_limit: str = "2GB",
         lock_timeout_seconds: float = 120.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,

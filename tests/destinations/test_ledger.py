@@ -11,11 +11,12 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from lf_dagster.destinations import LEDGER_SCHEMA
+from lf_dagster.destinations import LEDGER_SCHEMA, HourDelivery
 from lf_dagster.destinations.locks import lock_hours
 from lf_dagster.errors import RetryableError
+from lf_dagster.hours import Hour
 from lf_dagster.simulators.faults import Fault
-from tests.destinations.world import HOUR, MIXPANEL_TOKEN, World, events, mixpanel_events, only
+from tests.destinations.world import HOUR, MIXPANEL_TOKEN, Event, World, events, mixpanel_events, only
 
 
 def test_a_ledger_is_plain_parquet_for_any_reader(mixpanel: World) -> None:
@@ -92,6 +93,20 @@ def test_waiting_for_another_delivery_is_bounded_and_says_for_whom(mixpanel: Wor
         # Another hour is free.
         assert mixpanel.deliver([HOUR.shift(1)], lock_timeout_seconds=0)
     assert only(mixpanel.deliver(lock_timeout_seconds=0)).delivered == 1
+
+
+def test_a_finished_hour_is_free_while_the_run_goes_on(mixpanel: World) -> None:
+    hours = [HOUR, HOUR.shift(1)]
+    mixpanel.options = {"parallel_requests": 1}
+    mixpanel.put([Event(entity=hour.key, hour=hour) for hour in hours])
+    free: list[Hour] = []
+
+    def try_first_hour(result: HourDelivery) -> None:
+        with lock_hours(mixpanel.ledger, [HOUR], timeout_seconds=0):
+            free.append(result.hour)
+
+    mixpanel.deliver(hours, on_hour=try_first_hour)
+    assert free == hours
 
 
 def test_locks_leave_no_files_behind(mixpanel: World) -> None:

@@ -43,10 +43,6 @@ class Echo:
         self.origin = origin
         self.faults = faults
 
-    @property
-    def requests(self) -> int:
-        return len(self.faults.requests())
-
 
 async def _echo(request: Request) -> Response:
     body = await request.body()

@@ -190,7 +190,7 @@ def test_cancelling_ends_a_long_wait_within_one_slice(echo: Echo, client: HttpCl
 def test_cancelled_before_the_first_attempt_sends_nothing(echo: Echo, client: HttpClient):
     with pytest.raises(Cancelled):
         client.request("GET", "/echo", endpoint="echo", cancelled=lambda: True)
-    assert echo.requests == 0
+    assert client.stats.requests == 0
 
 
 def test_extra_counters_count_one_callers_share(echo: Echo, client: HttpClient):

@@ -124,7 +124,7 @@ def test_a_hobby_plan_is_read_within_its_limit(
 ):
     limits = Limits(PLANS["hobby"], clock=time.clock, plain_text=plain_text)
     standin.use(world(), limits=limits)
-    assert read(connect, lake, page_size=5, requests_per_minute=30) == ALL
+    assert read(connect, lake, page_size=5, requests_per_minute=30, parallel_requests=1) == ALL
     assert [item.status for item in standin.requests("v2/observations") if item.status == 429] == []
     assert sum(time.slept) > 100
 

@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lf_dagster.config import LangfuseSettings
 from lf_dagster.errors import ConfigError, ProtocolError, RequestRejected
 from lf_dagster.hours import Hour
 from lf_dagster.lake import Lake
 from lf_dagster.simulators.faults import Fault
-from lf_dagster.source import HourExtract, extract_hours
-from tests.source.conftest import HOUR, Connect, Standin, World, extract, rows
+from lf_dagster.source import HourExtract, LangfuseClient, extract_hours
+from tests.source.conftest import HOUR, KEYS, Connect, Standin, World, extract, rows
 
 HOURS = [HOUR.shift(step) for step in range(6)]
 REPOSITORY = Path(__file__).parents[2]
@@ -119,13 +121,15 @@ def test_an_error_in_the_callback_stops_the_rest(standin: Standin, connect: Conn
     assert not lake.extract_exists("p", "scores", HOURS[5])
 
 
-def test_workers_that_wait_for_a_rate_limit_stop_when_another_fails(standin: Standin, connect: Connect, lake: Lake):
+def test_workers_that_wait_for_a_rate_limit_stop_when_another_fails(standin: Standin, lake: Lake):
     standin.use(spread())
-    client = connect(parallel_requests=2, read_path="v2")
     limited = Fault(path="/api/public/v3/scores", status=429, body="", headers={"retry-after": "250"}, times=None)
     broken = Fault(path="/api/public/v2/observations", status=200, body="[]", content_type="application/json")
-    standin.faults.add(limited, broken)
-    with pytest.raises(ProtocolError):
+    standin.faults.add(limited, replace(broken, delay_seconds=0.1))
+    given = {"host": standin.origin, "parallel_requests": 2, "read_path": "v2"}
+    settings = LangfuseSettings.model_validate(given)
+    # On the real clock: the wait for the scores would be minutes.
+    with LangfuseClient(settings, env=KEYS) as client, pytest.raises(ProtocolError):
         extract(client, lake)
 
 
