@@ -205,6 +205,15 @@ def test_a_user_id_that_is_too_long_is_cut(
     assert "distinct_id" in event["truncated"]
 
 
+def test_a_number_beyond_all_floats_is_null(make_project: MakeProject) -> None:
+    text = json.dumps(v3_score("raw-0", "2026-11-21T05:00:00Z", value=0)).replace('"value": 0', '"value": 1e999')
+    project = make_project()
+    project.extract_v2([], [HOUR], [text])
+    project.run_all([HOUR])
+    assert [row["value_num"] for row in project.query("SELECT value_num FROM scores")] == [math.inf]
+    assert one_event(project, "score")["content"]["properties"]["langfuse_score_value"] is None
+
+
 def test_an_unchanged_event_keeps_its_hash_and_a_changed_one_does_not(make_project: MakeProject) -> None:
     project = make_project()
     hashes = []

@@ -99,6 +99,19 @@ def test_late_rows_make_the_hours_of_their_traces_and_scores_stale(project: Proj
     assert project.run([h5]).touched_hours == {h0}
 
 
+def test_a_change_of_a_trace_s_user_makes_the_hours_of_its_other_rows_stale(project: Project) -> None:
+    h0, h1 = FIRST, FIRST.shift(1)
+    root = v2_row("root", "t1", "2026-11-21T00:50:00Z", traceName="chat")
+    child = v2_row("child", "t1", "2026-11-21T01:10:00Z", parentObservationId="root")
+    project.extract_v2([root, child], [h0, h1])
+    project.run([h0, h1])
+    project.extract_v2([{**root, "userId": "u"}], [h0])
+    assert project.run([h0]).touched_hours == {h1}
+    assert project.run([h1]).touched_hours == frozenset()
+    users = project.query("SELECT DISTINCT user_id FROM observations")
+    assert users == [{"user_id": "u"}]
+
+
 def test_a_trace_moves_when_its_first_hour_empties(project: Project) -> None:
     h0, h1 = FIRST, FIRST.shift(1)
     project.extract_v2([v2_row("a", "t1", "2026-11-21T00:50:00Z"), v2_row("b", "t1", "2026-11-21T01:10:00Z")], [h0, h1])

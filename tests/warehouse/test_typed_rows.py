@@ -123,11 +123,11 @@ def test_a_synthetic_row_alone_is_a_trace_without_observations(project: Project)
 
 
 def test_unset_is_null_and_zero_cost_without_details_is_unknown(project: Project) -> None:
-    project.extract_v2([v2_row("a", "t1", "2026-11-21T05:00:00Z", totalCost=0)], [H05])
+    project.extract_v2([v2_row("a", "t1", "2026-11-21T05:00:00Z", totalCost=0, input="", output=None)], [H05])
     project.run([H05])
     [row] = project.query("SELECT * FROM observations")
     unset = ("user_id", "session_id", "version", "release", "status_message", "model", "prompt_name", "trace_name",
-             "total_cost", "latency_s", "ttft_s", "end_time", "model_parameters")  # fmt: skip
+             "total_cost", "latency_s", "ttft_s", "end_time", "model_parameters", "input", "output")  # fmt: skip
     # the trace takes its name from the root when nobody names it
     assert {name: row[name] for name in unset} == {**dict.fromkeys(unset), "trace_name": "a"}
     assert (row["usage"], row["cost"], row["environment"]) == ([], [], "default")
