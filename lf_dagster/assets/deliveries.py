@@ -84,7 +84,7 @@ def _deliver(
             warehouse=open_warehouse(settings, lake),
             lake=lake,
             hours=hours,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             now=datetime.now(timezone.utc),
             resend=resend,
             on_hour=lambda done: record_hour(context, key, done.hour, delivery_metadata(done), at_once=True),

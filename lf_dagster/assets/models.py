@@ -44,7 +44,7 @@ def build_typed_assets(
             project_id=source.project_id,
             project_name=source.project_name,
             hours=hours,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             now=datetime.now(timezone.utc),
         )
 
@@ -65,7 +65,7 @@ def build_event_assets(
             project_name=source.project_name,
             host=source.host,
             hours=hours,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             now=datetime.now(timezone.utc),
         )
 

@@ -120,7 +120,7 @@ def _extract(context: dg.AssetExecutionContext, settings: ProjectSettings) -> No
             streams=streams,
             hours=hours,
             lake=open_lake(settings),
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             on_hour=on_hour,
         )
     _log_totals(settings.name, extracts)

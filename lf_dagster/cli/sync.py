@@ -140,7 +140,14 @@ def _collect(result: SyncResult, run: Any) -> None:
         elif event.is_step_failure:
             data = event.step_failure_data
             described = data.user_failure_data.description if data.user_failure_data else None
-            result.failures.append(described or str(data.error.message if data.error else "unknown failure"))
+            result.failures.append(described or _innermost(data.error))
+
+
+def _innermost(error: Any) -> str:
+    """The message of the first cause: what really happened, without what wrapped it."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return "unknown failure" if error is None else error.message.strip()
 
 
 def result_table(project: str, result: SyncResult, destinations: Sequence[str]) -> Table:

@@ -5,6 +5,7 @@ from lf_dagster.source.describe import ProjectInfo, SourceInfo
 from lf_dagster.source.explain import Emptiness, explain_empty
 from lf_dagster.source.extract import HourExtract, extract_hours, streams_of
 from lf_dagster.source.metadata import reread_full_metadata
+from lf_dagster.source.probe import newest_row_per_stream
 
 __all__ = [
     "Emptiness",
@@ -14,6 +15,7 @@ __all__ = [
     "SourceInfo",
     "explain_empty",
     "extract_hours",
+    "newest_row_per_stream",
     "reread_full_metadata",
     "streams_of",
 ]

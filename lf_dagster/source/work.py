@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ import pyarrow as pa
 from typing_extensions import Self
 
 from lf_dagster.http import Cancelled, HttpStats
+
+PATIENCE_SECONDS = 5.0
+"""How long a crew that stops early waits for its workers."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,11 @@ class Crew(Generic[R]):
 
     def __exit__(self, *exc_info: object) -> None:
         self._stop()
+        # A worker may hang in a request until its timeout. What it does after this is harmless: a finished hour is
+        # put in place whole, and an unfinished one has lost its scratch folder.
+        deadline = time.monotonic() + PATIENCE_SECONDS
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
         for progress in self._open.values():
             progress.job.abandon()
 

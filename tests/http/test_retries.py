@@ -131,11 +131,11 @@ def test_a_429_to_the_end_raises_rate_limited_with_the_servers_limit(echo: Echo,
 
 
 def test_a_wait_longer_than_the_cap_gives_up_at_once(echo: Echo, client: HttpClient, time: FakeTime):
-    echo.faults.add(Fault.rate_limited(retry_after=86_400, times=None))
+    echo.faults.add(Fault.rate_limited(retry_after=400, times=None))
     with pytest.raises(RateLimited) as caught:
         client.request("GET", "/echo", endpoint="echo")
     assert time.slept == []
-    assert caught.value.retry_after == 86_400
+    assert caught.value.retry_after == 400
 
 
 def test_the_total_wait_is_bounded(echo: Echo, time: FakeTime):

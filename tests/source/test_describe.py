@@ -14,7 +14,7 @@ from lf_dagster.hours import iso
 from lf_dagster.simulators.faults import HTML_LOGIN, Fault
 from lf_dagster.simulators.langfuse import MODES, ApiKey, Limits, Mode, Project, Store
 from lf_dagster.simulators.langfuse.rows import observation
-from lf_dagster.source import ProjectInfo, explain_empty
+from lf_dagster.source import ProjectInfo, explain_empty, newest_row_per_stream
 from tests.source.conftest import HOUR, KEYS, Connect, Standin, World
 
 
@@ -225,3 +225,26 @@ def test_a_wrong_key_a_missing_generation_and_a_dead_host_are_explained_too(stan
     assert "events_only mode" in found.text
     dead = connect(host="http://127.0.0.1:9")
     assert explain_empty(dead, None, hours=[HOUR]).reason == "unreachable"
+
+
+@pytest.mark.parametrize(("mode", "streams"), [("v4-dual", 2), ("v3-legacy", 3)])
+def test_every_endpoint_of_an_extract_is_tried_with_one_row(
+    standin: Standin, connect: Connect, mode: str, streams: int
+):
+    standin.use(World().observation("o", 5).trace("t", 5), mode=mode)
+    client = connect()
+    newest = newest_row_per_stream(client, client.describe())
+    assert len(newest) == streams
+    assert newest.pop("scores") is None
+    assert {iso(moment)[-9:] for moment in newest.values() if moment} == {"00:00.005Z"[-9:]}
+    assert all("limit=1&" in f"{item.query}&" for item in standin.requests()[2:] if item.query)
+
+
+def test_a_closed_endpoint_is_found_out_by_trying(standin: Standin, connect: Connect):
+    standin.use(busy(), mode="v4-dual")
+    client = connect()
+    source = client.describe()
+    standin.faults.add(Fault(path="/api/public/v3/scores", status=404, body="<html>", content_type="text/html"))
+    with pytest.raises(ReadPathUnavailable) as caught:
+        newest_row_per_stream(client, source)
+    assert caught.value.context["endpoint"] == "GET v3/scores"

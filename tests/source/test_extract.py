@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from lf_dagster.errors import ConfigError, ProtocolError, RequestRejected
 from lf_dagster.hours import Hour
 from lf_dagster.lake import Lake
 from lf_dagster.simulators.faults import Fault
-from lf_dagster.source import HourExtract, LangfuseClient, extract_hours
+from lf_dagster.source import HourExtract, LangfuseClient, extract_hours, work
 from tests.source.conftest import HOUR, KEYS, Connect, Standin, World, extract, rows
 
 HOURS = [HOUR.shift(step) for step in range(6)]
@@ -131,6 +132,22 @@ def test_workers_that_wait_for_a_rate_limit_stop_when_another_fails(standin: Sta
     # On the real clock: the wait for the scores would be minutes.
     with LangfuseClient(settings, env=KEYS) as client, pytest.raises(ProtocolError):
         extract(client, lake)
+
+
+def test_a_worker_that_hangs_does_not_hold_up_the_error_of_another(
+    standin: Standin, lake: Lake, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(work, "PATIENCE_SECONDS", 0.05)
+    standin.use(spread())
+    hangs = Fault(path="/api/public/v3/scores", delay_seconds=3)
+    broken = Fault(path="/api/public/v2/observations", status=200, body="[]", content_type="application/json")
+    standin.faults.add(hangs, replace(broken, delay_seconds=0.1))
+    settings = LangfuseSettings.model_validate({"host": standin.origin, "parallel_requests": 2, "read_path": "v2"})
+    started = time.monotonic()
+    with LangfuseClient(settings, env=KEYS) as client, pytest.raises(ProtocolError):
+        extract(client, lake)
+    assert time.monotonic() - started < 2
+    assert leftovers(lake) == []
 
 
 def test_a_stream_that_the_read_path_does_not_have_is_named(standin: Standin, connect: Connect, lake: Lake):

@@ -23,11 +23,15 @@ traces_compared AS (
         coalesce(n.partition_hour, c.partition_hour) AS partition_hour,
         (n.trace_name, n.timestamp, n.started_at, n.ended_at, n.user_id, n.session_id, n.environment, n.release,
             n.version, n.tags, n.metadata, n.n_observations, n.n_errors, n.total_tokens, n.input_tokens,
-            n.output_tokens, n.total_cost, n.root_observation_id, n.mixpanel_session_id, n.posthog_session_id)
+            n.output_tokens, n.total_cost, n.root_observation_id, n.mixpanel_session_id, n.posthog_session_id,
+            n.public, n.bookmarked, n.input, n.output, n.n_generations, n.root_kind, n.source_app,
+            n.agent_name, n.is_orphan)
         IS DISTINCT FROM
         (c.trace_name, c.timestamp, c.started_at, c.ended_at, c.user_id, c.session_id, c.environment, c.release,
             c.version, c.tags, c.metadata, c.n_observations, c.n_errors, c.total_tokens, c.input_tokens,
-            c.output_tokens, c.total_cost, c.root_observation_id, c.mixpanel_session_id, c.posthog_session_id)
+            c.output_tokens, c.total_cost, c.root_observation_id, c.mixpanel_session_id, c.posthog_session_id,
+            c.public, c.bookmarked, c.input, c.output, c.n_generations, c.root_kind, c.source_app,
+            c.agent_name, c.is_orphan)
         AS changed
     FROM (
         SELECT * FROM neighbour_traces JOIN near_hours USING (partition_hour)
