@@ -101,8 +101,9 @@ def test_only_extracts_that_exist_are_listed_in_the_order_asked_for(lake: Lake):
     assert lake.extract_facts("p", "observations", HOUR.shift(-7)) is None
 
 
-def test_the_newest_version_wins_then_the_later_event_then_the_last_added(lake: Lake):
-    with lake.open_extract("p", "observations", HOUR) as writer:
+@pytest.mark.parametrize("buffer", [1, 10**9])
+def test_the_newest_version_wins_then_the_later_event_then_the_last_added(lake: Lake, buffer: int):
+    with lake.open_extract("p", "observations", HOUR, buffer_bytes=buffer) as writer:
         writer.add(page([("new", 9, 5, "newest"), ("new", 9, 4, "old"), ("moved", 8, 1, "later event")]))
         writer.add(page([("new", 7, None, "unknown age"), ("moved", 6, 1, "earlier event"), ("tie", 5, 1, "first")]))
         writer.add(page([("tie", 5, 1, "last added")]))
