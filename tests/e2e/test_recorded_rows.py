@@ -80,8 +80,13 @@ def test_the_legacy_read_path_ends_with_the_same_scores_traces_and_observations(
 
 @pytest.mark.parametrize("destination", ["mixpanel", "posthog"])
 def test_one_destination_can_be_synced_alone(recorded: StandIns, tmp_path: Path, destination: str):
-    out = sync(recorded, tmp_path, "--destination", destination)
+    done = run_cli(
+        ["sync", "--from", RECORDED_FROM, "--to", "2026-11-21T01", "--destination", destination],
+        recorded.environment(tmp_path),
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
     shipped = {"mixpanel": recorded.mixpanel_events(), "posthog": recorded.posthog_events()}
     assert shipped.pop(destination) != []
     assert list(shipped.values()) == [[]]
-    assert f"{destination}: " in out
+    assert f"{destination}: " in done.stdout

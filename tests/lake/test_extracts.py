@@ -124,7 +124,7 @@ versions = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     pages=st.lists(st.lists(versions, max_size=8), max_size=8),
     sort_pages=st.booleans(),
