@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import parse_qs
 
 import httpx
 import msgspec
@@ -154,9 +155,8 @@ def test_a_large_hour_is_shared_among_workers_with_few_extra_requests(standin: S
     alone = extract(connect(page_size=50, parallel_requests=1), lake, streams=["observations"])[0]
     standin.faults.reset()
     shared = extract(connect(page_size=50, parallel_requests=4), lake, streams=["observations"])[0]
-    windows = {
-        item.query.split("fromStartTime=")[1] for item in standin.requests("v2/observations") if "from" in item.query
-    }
+    queries = [parse_qs(item.query) for item in standin.requests("v2/observations")]
+    windows = {query["fromStartTime"][0] for query in queries if "fromStartTime" in query}
     assert len(windows) > 4
     assert alone.requests == 41
     assert shared.requests <= 60
