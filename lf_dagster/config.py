@@ -121,9 +121,6 @@ class DestinationSettings(Settings):
     hash_user_ids_env: str | None = Field(
         None, description="Name of the variable with a salt; when given, user ids are sent as salted SHA-256."
     )
-    on_identity_change: Literal["skip"] = Field(
-        "skip", description="An event whose identity at the destination would change is skipped and counted."
-    )
     parallel_requests: int = Field(4, ge=1, le=20, description="Requests in flight at once.")
 
 

@@ -6,6 +6,7 @@ that is NULL vanishes. Sub-selects follow each other: values (settings applied),
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -48,7 +49,7 @@ LIBRARY = "lf_dagster"
 
 
 @dataclass(frozen=True)
-class Payload:
+class Payload(ABC):
     """Generates the SELECT of one event kind for one destination; subclasses know the destination's rules.
 
     `types`: SQL types of the event table's columns. `salt`: user ids are sent as SHA-256 of salt and id.
@@ -66,9 +67,9 @@ class Payload:
     session_property: ClassVar[str] = "session_id"
 
     @property
+    @abstractmethod
     def bad_ids(self) -> tuple[str, ...]:
         """Ids, trimmed and in lower case, that count as no user."""
-        raise NotImplementedError
 
     max_distinct_id: ClassVar[int] = MAX_CHARACTERS
 
@@ -102,27 +103,27 @@ class Payload:
 
     # What the destinations differ in
 
+    @abstractmethod
     def session(self) -> str:
         """The session value over the event table; NULL when there is none."""
-        raise NotImplementedError
 
-    def distinct_id(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def distinct_id(self) -> str: ...
 
+    @abstractmethod
     def identity(self) -> str:
         """What the destination tells events apart by, beside event name and id."""
-        raise NotImplementedError
 
+    @abstractmethod
     def body(self) -> Iterator[str]:
         """Fragments of the properties object, without the braces."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hashed(self) -> Iterator[str]:
         """Fragments whose change means that the event has to be sent again; independent of the protocol."""
-        raise NotImplementedError
 
-    def payload(self) -> Iterator[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def payload(self) -> Iterator[str]: ...
 
     # Values
 
