@@ -64,8 +64,18 @@ def sync(
         out.print(summary(settings.name, result, destinations, len(hours)), highlight=False)
         for failure in result.failures:
             errors.print(failure, style="red", markup=False, highlight=False)
+        if not result.failures and result.total("raw_observations", _ROWS) == 0:
+            errors.print(why_empty(settings, hours), markup=False, highlight=False)
         code = max(code, 1 if result.failures else 0) or (REJECTED if result.rejected(destinations) else 0)
     raise typer.Exit(code)
+
+
+def why_empty(settings: ProjectSettings, hours: Sequence[Hour]) -> str:
+    """Why hours that were read have no observations, in words; asks Langfuse a few small questions."""
+    from lf_dagster.source import LangfuseClient, explain_empty
+
+    with LangfuseClient(settings.langfuse) as client:
+        return explain_empty(client, None, hours=hours).text
 
 
 def hours_between(settings: ProjectSettings, start: str, end: str) -> list[Hour]:

@@ -110,6 +110,13 @@ def test_status_before_and_after_a_sync(recorded: StandIns, tmp_path: Path):
         assert found["outstanding_hours"] == found["rejected_hours"] == {}
 
 
+def test_a_sync_without_rows_says_why(recorded: StandIns, tmp_path: Path):
+    env = recorded.environment(tmp_path)
+    done = run_cli(["sync", "--from", "2026-11-20T05", "--to", "2026-11-20T06"], env, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "has data, all of it after 2026-11-20T05:00:00.000Z" in done.stderr.replace("\n", " ")
+
+
 def test_a_failing_destination_fails_the_sync_and_keeps_the_other(recorded: StandIns, tmp_path: Path):
     recorded.mixpanel.state.faults.add(
         Fault(path="/import", times=None, status=401, body='{"code":401,"error":"Invalid credentials"}')

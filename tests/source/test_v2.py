@@ -157,7 +157,7 @@ def test_a_large_hour_is_shared_among_workers_with_few_extra_requests(standin: S
     shared = extract(connect(page_size=50, parallel_requests=4), lake, streams=["observations"])[0]
     queries = [parse_qs(item.query) for item in standin.requests("v2/observations")]
     windows = {query["fromStartTime"][0] for query in queries if "fromStartTime" in query}
-    assert len(windows) > 4
+    assert len(windows) >= 3
     assert alone.requests == 41
     assert shared.requests <= 60
     assert shared.rows == alone.rows == 2000
