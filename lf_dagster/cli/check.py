@@ -8,6 +8,7 @@ from lf_dagster.cli.console import errors, out
 from lf_dagster.cli.projects import DEFAULT_MODULE, ModuleOption, ProjectOption, load_definitions, projects_of
 from lf_dagster.config import ProjectSettings
 from lf_dagster.errors import LfDagsterError
+from lf_dagster.hours import iso
 
 
 def check(project: ProjectOption = None, module: ModuleOption = DEFAULT_MODULE) -> None:
@@ -28,19 +29,21 @@ def check_project(settings: ProjectSettings) -> list[bool]:
 
 
 def _check_langfuse(settings: ProjectSettings) -> bool:
-    from lf_dagster.source import LangfuseClient
+    from lf_dagster.source import LangfuseClient, newest_row_per_stream
 
     try:
         with LangfuseClient(settings.langfuse) as client:
             source = client.describe()
+            newest = newest_row_per_stream(client, source)
     except LfDagsterError as error:
         return _line(False, "langfuse", str(error))
     version = source.server_version or "unknown version"
+    rows = ", ".join(f"{stream} {iso(moment) if moment else 'none'}" for stream, moment in newest.items())
     return _line(
         True,
         "langfuse",
         f"Connection successful: project {source.project.name} ({source.project.id}) at {settings.langfuse.host}, "
-        f"Langfuse {version}, read path {source.read_path}: {source.why}",
+        f"Langfuse {version}, read path {source.read_path}: {source.why}\nNewest rows: {rows}",
     )
 
 

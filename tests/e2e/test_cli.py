@@ -19,6 +19,7 @@ def test_check_names_the_project_and_what_answers(recorded: StandIns, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert "Connection successful: project LF Project (proj-lf)" in done.stdout
     assert "Langfuse 4.16.0, read path v2" in done.stdout
+    assert "Newest rows: observations 2026-11-21T06:00:00.346Z, scores 2026-11-21T06:00:03.043Z" in done.stdout
     assert "mixpanel" in done.stdout
     assert "Capture V1" in done.stdout
     assert recorded.mixpanel_events() == recorded.posthog_events() == []
