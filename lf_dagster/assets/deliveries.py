@@ -4,7 +4,6 @@ No `from __future__ import annotations` here: Dagster reads the annotations of a
 """
 
 import logging
-from datetime import datetime, timezone
 from typing import Any
 
 import dagster as dg
@@ -21,6 +20,7 @@ from lf_dagster.assets.common import (
     record_hour,
 )
 from lf_dagster.assets.metadata import delivery_metadata
+from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings
 from lf_dagster.destinations import HourDelivery, deliver, open_destination
 from lf_dagster.events import event_models
@@ -85,7 +85,7 @@ def _deliver(
             lake=lake,
             hours=hours,
             run_id=context.run.run_id,
-            now=datetime.now(timezone.utc),
+            now=utc_now(),
             resend=resend,
             on_hour=lambda done: record_hour(context, key, done.hour, delivery_metadata(done), at_once=True),
         )

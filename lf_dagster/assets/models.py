@@ -5,7 +5,6 @@ No `from __future__ import annotations` here: Dagster reads the annotations of a
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 import dagster as dg
@@ -22,6 +21,7 @@ from lf_dagster.assets.common import (
 )
 from lf_dagster.assets.metadata import PARTITION_ROWS, column_lineage, column_schema
 from lf_dagster.assets.raw import declared_streams
+from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings
 from lf_dagster.events import event_models, run_events
 from lf_dagster.hours import Hour
@@ -45,7 +45,7 @@ def build_typed_assets(
             project_name=source.project_name,
             hours=hours,
             run_id=context.run.run_id,
-            now=datetime.now(timezone.utc),
+            now=utc_now(),
         )
 
     models = [model for model in load_models("typed") if model.kind == "table"]
@@ -66,7 +66,7 @@ def build_event_assets(
             host=source.host,
             hours=hours,
             run_id=context.run.run_id,
-            now=datetime.now(timezone.utc),
+            now=utc_now(),
         )
 
     return _layer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +10,7 @@ from lf_dagster.accounting import SourceIdentity
 from lf_dagster.cli.console import errors, out
 from lf_dagster.cli.projects import DEFAULT_MODULE, ModuleOption, ProjectOption, load_definitions, projects_of
 from lf_dagster.cli.sync import chosen_destinations
+from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings
 from lf_dagster.hours import Hour, parse_hour
 
@@ -54,7 +54,7 @@ def events_of(settings: ProjectSettings, destination: str, hour: Hour, limit: in
             warehouse=open_warehouse(settings, lake),
             lake=lake,
             hour=hour,
-            now=datetime.now(timezone.utc),
+            now=utc_now(),
             limit=limit,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +18,7 @@ from lf_dagster.cli.projects import (
     load_definitions,
     projects_of,
 )
+from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings
 from lf_dagster.errors import ConfigError
 from lf_dagster.hours import Hour, contiguous_blocks, hour_range, parse_hour
@@ -89,7 +89,7 @@ def hours_between(settings: ProjectSettings, start: str, end: str) -> list[Hour]
             f"{first.key} is before the project's first hour {settings.start}",
             hint="Set LANGFUSE_START (or `start:` in defs.yaml) to an earlier hour.",
         )
-    if last.end > datetime.now(timezone.utc):
+    if last.end > utc_now():
         raise ConfigError(f"{last.key} has not ended yet", hint="Only hours that are over can be synced.")
     return hour_range(first, last)
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import cast
 
+from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings, secret
 from lf_dagster.destinations.base import Destination, HourDelivery, ProtocolChanged
 from lf_dagster.destinations.ledger import Ledger
@@ -29,11 +30,6 @@ logger = logging.getLogger(__name__)
 PrepareSql = Callable[[str], str]
 """From a destination's protocol to the SQL of its prepared events."""
 LOCK_TIMEOUT_SECONDS = 600.0
-
-
-def utc_now() -> datetime:
-    """The clock of the ledger's times."""
-    return datetime.now(timezone.utc)
 
 
 def deliver(

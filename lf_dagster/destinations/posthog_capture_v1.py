@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from lf_dagster import __version__
+from lf_dagster.clock import utc_now
 from lf_dagster.destinations.answers import is_html, reason, refused, reject_credentials, reject_request
 from lf_dagster.destinations.base import DROPPED, REFUSED, UNVERIFIED, BatchOutcome
 from lf_dagster.destinations.batching import Batch
@@ -68,7 +69,7 @@ class CaptureV1:
         token: str,
         *,
         sleep: Callable[[float], None],
-        clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._http = http
         self._authorization = f"Bearer {token}"

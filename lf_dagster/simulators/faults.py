@@ -191,15 +191,15 @@ class FaultMiddleware:
         if scope["type"] != "http" or scope["path"].startswith(ADMIN_PREFIX):
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send)
         fault = self._faults.take(scope["method"], scope["path"])
+        exchange = _Exchange(scope, receive, send, self._faults, struck=fault is not None)
         try:
             if fault is None:
                 await self._app(scope, exchange.receive, exchange.send)
             else:
                 await _apply(fault, self._app, exchange)
         finally:
-            self._faults.record(exchange.record(fault is not None))
+            exchange.log()
 
 
 def install(app: Starlette, faults: FaultQueue) -> Starlette:
@@ -209,10 +209,13 @@ def install(app: Starlette, faults: FaultQueue) -> Starlette:
 
 
 class _Exchange:
-    """One request and its answer, counted."""
+    """One request and its answer, counted and logged once: before its client can know that it is over."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, faults: FaultQueue, *, struck: bool) -> None:
         self.scope = scope
+        self._faults = faults
+        self._struck = struck
+        self._logged = False
         self._receive = receive
         self._send = send
         self._started_at = time.time()
@@ -233,6 +236,8 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._status = message["status"]
         self._response_bytes += len(message.get("body", b""))
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.log()
         await self._send(message)
 
     async def read_ahead(self) -> None:
@@ -249,6 +254,7 @@ class _Exchange:
         (an in-process ASGI client) the cut is a ConnectionResetError out of the application.
         """
         self._status = None
+        self.log()
         transport = getattr(getattr(self._send, "__self__", None), "transport", None)
         if transport is None:
             raise ConnectionResetError("the stand-in cut the connection")
@@ -259,7 +265,13 @@ class _Exchange:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    def record(self, fault: bool) -> RequestRecord:
+    def log(self) -> None:
+        """Put the request into the log, unless it is there."""
+        if not self._logged:
+            self._logged = True
+            self._faults.record(self._record())
+
+    def _record(self) -> RequestRecord:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self.scope["headers"]}
         query = parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True)
         return RequestRecord(
@@ -272,7 +284,7 @@ class _Exchange:
             response_bytes=self._response_bytes,
             started_at=self._started_at,
             duration_seconds=time.monotonic() - self._started,
-            fault=fault,
+            fault=self._struck,
         )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from lf_dagster.clock import utc_now
 from lf_dagster.config import ReadPath
 from lf_dagster.errors import LfDagsterError, ProtocolError, RateLimited, ReadPathUnavailable
 from lf_dagster.http import RetryPolicy
@@ -84,7 +85,7 @@ def _detect(client: LangfuseClient, version: str | None) -> tuple[ReadPath, str]
         return "legacy", error.message
     if version is not None and version.split(".")[0] == "3" and _legacy_newest(client)[0]:
         return "legacy", f"server version {version} with its legacy API"
-    if newest is not None and datetime.now(timezone.utc) - newest < _FRESH:
+    if newest is not None and utc_now() - newest < _FRESH:
         return "v2", "v2 observations are served and fresh"
     return _empty_or_stale(client, newest)
 
@@ -123,7 +124,7 @@ def _legacy_newest(client: LangfuseClient) -> tuple[bool, datetime | None]:
 
 def _has_v2_metrics(client: LangfuseClient) -> bool:
     """Whether v2/metrics exists; its small quota makes a 429 likely, which only an existing endpoint gives."""
-    now = datetime.now(timezone.utc)
+    now = utc_now()
     query = {
         "view": "observations",
         "metrics": [{"measure": "count", "aggregation": "count"}],

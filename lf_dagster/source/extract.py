@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 
+from lf_dagster.clock import utc_now
 from lf_dagster.config import ReadPath
 from lf_dagster.errors import LfDagsterError
 from lf_dagster.hours import Hour
@@ -121,7 +122,7 @@ class _HourJob:
     def begin(self, crew: Crew[HourExtract]) -> Segment:
         self._crew = crew
         self._begun = self._client.clock()
-        self._extracted_at = datetime.now(timezone.utc)
+        self._extracted_at = utc_now()
         opened = self._lake.open_extract(self._project, self._feed.stream, self._hour, buffer_bytes=self._buffer_bytes)
         self._writer = self._stack.enter_context(opened)
         return self._walker.whole(self._hour.start, self._hour.end)
