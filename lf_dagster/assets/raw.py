@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
+from lf_dagster.accounting import last_audit
+from lf_dagster.assets.checks import RAW_CHECKS, HourChecks, check_specs, source_findings
 from lf_dagster.assets.common import SETTINGS_METADATA, asset_key, dagster_failures, hours_of, open_lake, record_hour
 from lf_dagster.assets.metadata import extract_metadata
 from lf_dagster.config import ProjectSettings, ReadPath
@@ -24,6 +27,15 @@ _DESCRIPTIONS = {
     "scores": "Every score whose timestamp lies in the hour, newest version, the whole JSON object.",
     "traces": "Every trace whose timestamp lies in the hour (legacy read path only), the whole JSON object.",
 }
+
+
+class ExtractConfig(dg.Config):
+    """Launch-time options of an extract."""
+
+    accept_deletions: bool = Field(
+        False,
+        description="Take the answer as it is, even when most of the rows held before are no longer in it.",
+    )
 
 
 def declared_streams(settings: ProjectSettings) -> tuple[str, ...]:
@@ -54,7 +66,7 @@ def build_raw_assets(
     settings: ProjectSettings, *, partitions: dg.HourlyPartitionsDefinition, backfill_policy: dg.BackfillPolicy
 ) -> dg.AssetsDefinition:
     """One multi-asset with an asset per stream."""
-    source = asset_key(settings.name, "langfuse")
+    source, observations = asset_key(settings.name, "langfuse"), asset_key(settings.name, "raw_observations")
     schema = dg.TableSchema(
         columns=[
             dg.TableColumn(name=field.name, type=str(field.type), description=_COLUMN_DOCS.get(field.name))
@@ -80,12 +92,14 @@ def build_raw_assets(
         partitions_def=partitions,
         backfill_policy=backfill_policy,
         can_subset=True,
+        check_specs=check_specs(observations, RAW_CHECKS, partitions),
     )
-    def raw(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+    def raw(context: dg.AssetExecutionContext, config: ExtractConfig) -> Iterator[dg.MaterializeResult[Any]]:
+        checks = HourChecks(context, observations)
         with dagster_failures(context, project=settings.name, log=log):
-            _extract(context, settings)
+            _extract(context, settings, checks, accept_deletions=config.accept_deletions)
         for key in sorted(context.selected_asset_keys):
-            yield dg.MaterializeResult(asset_key=key)
+            yield dg.MaterializeResult(asset_key=key, check_results=checks.results() if key == observations else [])
 
     return raw
 
@@ -97,10 +111,16 @@ _COLUMN_DOCS = {
     "updated_at": "Langfuse's last write of the row, UTC.",
     "read_path": "API generation that served the row: v2 or legacy.",
     "json": "The JSON object as the server sent it.",
+    "deleted_seen_at": "First read that no longer returned the row, UTC; empty for live rows. Models leave marked rows "
+    "out.",
 }
 
 
-def _extract(context: dg.AssetExecutionContext, settings: ProjectSettings) -> None:
+def _extract(
+    context: dg.AssetExecutionContext, settings: ProjectSettings, checks: HourChecks, *, accept_deletions: bool
+) -> None:
+    lake = open_lake(settings)
+    audited = {item.hour: item for item in last_audit(lake, settings.name).hours}
     selected = {key.path[-1].removeprefix("raw_") for key in context.selected_asset_keys}
     hours = hours_of(context)
 
@@ -108,6 +128,8 @@ def _extract(context: dg.AssetExecutionContext, settings: ProjectSettings) -> No
         if extract.stream in selected:
             key = asset_key(settings.name, f"raw_{extract.stream}")
             record_hour(context, key, extract.hour, extract_metadata(extract), at_once=True)
+        if extract.stream == "observations":
+            checks.record(extract.hour, source_findings(extract, audited.get(extract.hour)))
 
     with LangfuseClient(settings.langfuse) as client:
         source = client.describe()
@@ -119,8 +141,9 @@ def _extract(context: dg.AssetExecutionContext, settings: ProjectSettings) -> No
             project=settings.name,
             streams=streams,
             hours=hours,
-            lake=open_lake(settings),
+            lake=lake,
             run_id=context.run.run_id,
+            accept_deletions=accept_deletions,
             on_hour=on_hour,
         )
     _log_totals(settings.name, extracts)
@@ -141,3 +164,9 @@ def _log_totals(project: str, extracts: Sequence[HourExtract]) -> None:
         rows = sum(extract.rows for extract in extracts if extract.stream == stream)
         requests = sum(extract.requests for extract in extracts if extract.stream == stream)
         log.info("%s: %d %s in %d requests", project, rows, stream, requests)
+    newly, expired = (sum(getattr(item, name) for item in extracts) for name in ("newly_deleted", "kept_expired"))
+    if newly or expired:
+        log.info(
+            "%s: no longer returned: %d rows, now marked as deleted; %d rows past the retention, kept",
+            *(project, newly, expired),
+        )

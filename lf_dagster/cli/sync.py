@@ -50,6 +50,9 @@ def sync(
     project: ProjectOption = None,
     destination: Annotated[str | None, typer.Option("--destination", "-d", help="Only this destination.")] = None,
     resend: Annotated[bool, typer.Option("--resend", help="Send all events again, with the same ids.")] = False,
+    accept_deletions: Annotated[
+        bool, typer.Option("--accept-deletions", help="Take an hour even if most of its rows are gone from Langfuse.")
+    ] = False,
     module: ModuleOption = DEFAULT_MODULE,
 ) -> None:
     """Extract, model and ship the hours from --from up to --to, here and now."""
@@ -59,7 +62,15 @@ def sync(
     for settings in projects_of(definitions, project):
         hours = hours_between(settings, start, end)
         destinations = chosen_destinations(settings, destination)
-        result = sync_hours(definitions, instance, settings, hours, destinations=destinations, resend=resend)
+        result = sync_hours(
+            definitions,
+            instance,
+            settings,
+            hours,
+            destinations=destinations,
+            resend=resend,
+            accept_deletions=accept_deletions,
+        )
         out.print(result_table(settings.name, result, destinations))
         out.print(summary(settings.name, result, destinations, len(hours)), highlight=False)
         for failure in result.failures:
@@ -113,6 +124,7 @@ def sync_hours(
     *,
     destinations: Sequence[str],
     resend: bool = False,
+    accept_deletions: bool = False,
 ) -> SyncResult:
     """Runs the project's job over the hours, `hours_per_run` at a time; a failed block does not stop the next."""
     import dagster as dg
@@ -126,18 +138,20 @@ def sync_hours(
             instance=instance,
             asset_selection=selection,
             tags={RANGE_START: block[0].key, RANGE_END: block[-1].key},
-            run_config=_run_config(settings.name, destinations, resend=resend),
+            run_config=_run_config(settings.name, destinations, resend=resend, accept_deletions=accept_deletions),
             raise_on_error=False,
         )
         _collect(result, run)
     return result
 
 
-def _run_config(project: str, destinations: Sequence[str], *, resend: bool) -> dict[str, Any]:
-    config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+def _run_config(project: str, destinations: Sequence[str], *, resend: bool, accept_deletions: bool) -> dict[str, Any]:
+    ops: dict[str, Any] = {}
     if resend:
-        config["ops"] = {f"{project}__{destination}": {"config": {"resend": True}} for destination in destinations}
-    return config
+        ops.update({f"{project}__{destination}": {"config": {"resend": True}} for destination in destinations})
+    if accept_deletions:
+        ops[f"{project}__raw"] = {"config": {"accept_deletions": True}}
+    return {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, "ops": ops}
 
 
 def _collect(result: SyncResult, run: Any) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from lf_dagster.errors import ConfigError
 from lf_dagster.hours import Hour
-from lf_dagster.lake.schema import METADATA_PREFIX
+from lf_dagster.lake.deletions import DeletionRule
+from lf_dagster.lake.held import HeldExtract, open_held
+from lf_dagster.lake.schema import facts_of
 from lf_dagster.lake.workspace import Workspace, local_workspace, remote_workspace
 from lf_dagster.lake.writer import DEFAULT_BUFFER_BYTES, ExtractWriter
 
@@ -29,6 +32,7 @@ class Lake:
     Layout, hive style:
         {root}/raw/project=P/stream=S/date=YYYY-MM-DD/hour=HH/data.parquet
         {root}/ledger/project=P/destination=D/date=YYYY-MM-DD/hour=HH/data.parquet (part-*.parquet during a delivery)
+        {root}/audit/project=P/date=YYYY-MM-DD/data.parquet
         {root}/spool/...
     Names of unfinished files begin with `.` or `_`. Raises ConfigError when the root's filesystem is not installed.
     """
@@ -61,12 +65,7 @@ class Lake:
 
     def extracted_hours(self, project: str, stream: str) -> list[Hour]:
         """The hours that have an extract, oldest first."""
-        folder = f"{self.root}/raw/project={project}/stream={stream}"
-        pattern = f"date=*/hour=*/{_DATA}"
-        if self.is_local:
-            paths = [str(path) for path in Path(folder).glob(pattern)]
-        else:
-            paths = self.glob(f"{folder}/{pattern}")
+        paths = self._glob_below(f"{self.root}/raw/project={project}/stream={stream}", f"date=*/hour=*/{_DATA}")
         found = [match for path in paths if (match := _HOUR_OF_PATH.search(path.replace("\\", "/")))]
         return sorted(Hour.from_key(f"{match[1]}-{match[2]}:00") for match in found)
 
@@ -76,16 +75,31 @@ class Lake:
 
     @contextmanager
     def open_extract(
-        self, project: str, stream: str, hour: Hour, *, buffer_bytes: int = DEFAULT_BUFFER_BYTES
+        self,
+        project: str,
+        stream: str,
+        hour: Hour,
+        *,
+        rule: DeletionRule | None = None,
+        buffer_bytes: int = DEFAULT_BUFFER_BYTES,
     ) -> Iterator[ExtractWriter]:
         """Write one extract. It replaces the old one when the block ends well; an exception leaves the old one.
 
-        `buffer_bytes` is how much Arrow data is held before it goes to scratch files.
+        Rows of the old one that are not written again stay in the file, marked; `rule` says how (default: marked with
+        the time of day, however many). `buffer_bytes` is how much Arrow data is held before it goes to scratch files.
+        Raises FatalError, which leaves the old one, when the rule forbids the loss or another project was read.
         """
         target = self.extract_path(project, stream, hour)
         facts = {"project": project, "stream": stream, "hour": hour.key}
         with self.workspace(target.rpartition("/")[0]) as workspace:
-            writer = ExtractWriter(workspace, target, facts=facts, buffer_bytes=buffer_bytes)
+            writer = ExtractWriter(
+                workspace,
+                target,
+                facts=facts,
+                held=lambda: self._held_extract(target),
+                rule=rule or DeletionRule(),
+                buffer_bytes=buffer_bytes,
+            )
             with writer:
                 yield writer
                 writer.commit()
@@ -106,6 +120,17 @@ class Lake:
     def ledger_part_paths(self, project: str, destination: str, hour: Hour) -> list[str]:
         """Existing parts of an hour's ledger, sorted by name."""
         return self.glob(f"{self.ledger_folder(project, destination, hour)}/part-*.parquet")
+
+    # Audits
+
+    def audit_path(self, project: str, date: str) -> str:
+        """The audits of one UTC date (`YYYY-MM-DD`)."""
+        return f"{self.root}/audit/project={project}/date={date}/{_DATA}"
+
+    def audit_dates(self, project: str) -> list[str]:
+        """Dates that have audits, oldest first."""
+        paths = self._glob_below(f"{self.root}/audit/project={project}", f"date=*/{_DATA}")
+        return sorted(path.rsplit("/", 2)[1].removeprefix("date=") for path in paths)
 
     @contextmanager
     def spool(self) -> Iterator[Path]:
@@ -135,6 +160,10 @@ class Lake:
     def exists(self, path: str) -> bool:
         return Path(path).is_file() if self.is_local else bool(self._filesystem.isfile(path))
 
+    def open(self, path: str) -> IO[bytes]:
+        """An existing file for reading."""
+        return Path(path).open("rb") if self.is_local else self._filesystem.open(path, "rb")
+
     def remove(self, path: str) -> None:
         """Remove a file; a missing one is no error."""
         if self.is_local:
@@ -151,20 +180,30 @@ class Lake:
 
     def facts(self, path: str) -> dict[str, str] | None:
         """The `lf_dagster.` entries of a Parquet file's key-value metadata; None when there is no file."""
+        if self.is_local:
+            return _local_facts(path)
         if not self.exists(path):
             return None
-        metadata = pq.read_metadata(path, filesystem=self._filesystem).metadata or {}
-        entries = {key.decode(): value.decode() for key, value in metadata.items()}
-        return {
-            key.removeprefix(METADATA_PREFIX): value
-            for key, value in entries.items()
-            if key.startswith(METADATA_PREFIX)
-        }
+        return facts_of(pq.read_metadata(path, filesystem=self._filesystem).metadata)
 
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
         """Make the lake's paths readable in a DuckDB connection (nothing to do for a local root)."""
         if not self.is_local:
             con.register_filesystem(self._filesystem)
+
+    def _glob_below(self, folder: str, pattern: str) -> list[str]:
+        """Like `glob`, with wildcards in several parts of the path."""
+        if self.is_local:
+            return [path.as_posix() for path in Path(folder).glob(pattern)]
+        return self.glob(f"{folder}/{pattern}")
+
+    @contextmanager
+    def _held_extract(self, path: str) -> Iterator[HeldExtract | None]:
+        if not self.exists(path):
+            yield None
+            return
+        with open_held(path, self._filesystem) as held:
+            yield held
 
     def _extract_folder(self, project: str, stream: str, hour: Hour) -> str:
         return f"{self.root}/raw/project={project}/stream={stream}/date={hour.date}/hour={hour.hour}"
@@ -177,6 +216,20 @@ class Lake:
 
     def _key(self, path: str) -> str:
         return self._filesystem._strip_protocol(path)
+
+
+def _local_facts(path: str) -> dict[str, str] | None:
+    try:
+        found = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return dict(_facts_of_version(path, found.st_ino, found.st_mtime_ns, found.st_size))
+
+
+@functools.lru_cache(maxsize=50_000)
+def _facts_of_version(path: str, *_version: int) -> dict[str, str]:
+    """Files are replaced, never changed, so a footer is read once; whoever looks at years of hours looks often."""
+    return facts_of(pq.read_metadata(path).metadata)
 
 
 def _local_root(root: str) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -75,6 +75,10 @@ class PageStore:
             return page if columns is None else page.select(list(columns))
         part, index = self._spilled[ref.number]
         return self._reader(part, None if columns is None else tuple(columns)).get_batch(index)
+
+    def column(self, name: str) -> Iterator[pa.Array]:
+        """One column of all pages, by arrival."""
+        return (self.read(ref, (name,)).column(name) for ref in self._refs)
 
     def _reader(self, part: int, columns: tuple[str, ...] | None) -> pa.ipc.RecordBatchFileReader:
         reader = self._readers.get((part, columns))

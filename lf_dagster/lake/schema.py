@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 STREAMS = ("observations", "scores", "traces")
@@ -15,10 +17,21 @@ EXTRACT_SCHEMA = pa.schema(
         pa.field("updated_at", pa.timestamp("us", tz="UTC")),
         pa.field("read_path", pa.string(), nullable=False),
         pa.field("json", pa.string(), nullable=False),
+        pa.field("deleted_seen_at", pa.timestamp("us", tz="UTC")),
     ]
 )
 """`event_time` is the observation's startTime, the score's or the trace's timestamp; `json` is the object's text as
-the server sent it, byte for byte."""
+the server sent it, byte for byte. `deleted_seen_at` marks a row that was there once and that the source no longer
+returns: the moment of the first read without it. It is NULL for live rows, and no column of files from versions that
+did not mark."""
 
 METADATA_PREFIX = "lf_dagster."
 """Prefix of the facts in the Parquet key-value metadata."""
+
+
+def facts_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
+    """The facts (names without prefix) in a Parquet file's key-value metadata."""
+    entries = {key.decode(): value.decode() for key, value in (metadata or {}).items()}
+    return {
+        key.removeprefix(METADATA_PREFIX): value for key, value in entries.items() if key.startswith(METADATA_PREFIX)
+    }

@@ -83,7 +83,7 @@ def _outdated_by_arrow(versions: Iterable[pa.RecordBatch], _scratch: Path) -> li
 
 
 def _outdated_by_duckdb(versions: Iterable[pa.RecordBatch], scratch: Path) -> list[tuple[int, int]]:
-    with _connect(scratch) as con:
+    with connect(scratch) as con:
         con.register("incoming", pa.RecordBatchReader.from_batches(_VERSION_SCHEMA, versions))
         con.execute("CREATE TABLE versions AS SELECT * FROM incoming")
         return con.execute(_OUTDATED).fetchall()
@@ -114,7 +114,7 @@ def _sorted_by_arrow(numbered: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBa
 
 
 def _sorted_by_duckdb(numbered: Iterable[pa.RecordBatch], scratch: Path) -> Iterator[pa.RecordBatch]:
-    with _connect(scratch) as con:
+    with connect(scratch) as con:
         con.register("incoming", pa.RecordBatchReader.from_batches(_ORDERED_SCHEMA, numbered))
         names = ", ".join(EXTRACT_SCHEMA.names)
         result = con.execute(f"SELECT {names} FROM incoming ORDER BY event_time DESC, page, row")
@@ -122,7 +122,8 @@ def _sorted_by_duckdb(numbered: Iterable[pa.RecordBatch], scratch: Path) -> Iter
             yield batch.cast(EXTRACT_SCHEMA)
 
 
-def _connect(scratch: Path) -> duckdb.DuckDBPyConnection:
+def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
+    """A database in memory for what may be of any size: beyond its limit it uses the scratch folder."""
     import duckdb
 
     settings = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from typing_extensions import Self
 
+from lf_dagster.lake.deletions import DeletionRule, check_same_project
+from lf_dagster.lake.held import HeldExtract, Missing
 from lf_dagster.lake.pages import PageStore
 from lf_dagster.lake.schema import EXTRACT_SCHEMA, METADATA_PREFIX
 from lf_dagster.lake.versions import in_time_order, outdated_rows
@@ -29,13 +32,29 @@ _FILE = "extract.tmp"
 
 @dataclass(frozen=True)
 class ExtractFile:
-    """A committed extract. `duplicates` counts the older versions that were left out; `bytes` is the file's size."""
+    """A committed extract. `rows` are the live ones; `duplicates` counts the older versions that were left out.
+
+    `deleted`: rows marked as no longer returned, `newly_deleted` those marked by this read; `kept_expired`: live rows
+    that this read did not return, in an hour past the source's retention. `bytes` is the file's size.
+    """
 
     path: str
     rows: int
     duplicates: int
+    deleted: int
+    newly_deleted: int
+    kept_expired: int
     bytes: int
     max_updated_at: datetime | None
+
+
+@dataclass(frozen=True)
+class _CarriedOver:
+    """What comes out of the extract held so far: rows to mark or marked before, and how many stay live."""
+
+    newly_deleted: int = 0
+    kept_expired: int = 0
+    marked: Iterable[pa.RecordBatch] = ()
 
 
 class ExtractWriter:
@@ -45,14 +64,28 @@ class ExtractWriter:
     Of several rows with one id stays the one with the newest `updated_at`, then the largest `event_time`, then the
     one added last. `add` is thread-safe. Beyond `buffer_bytes` pages wait in scratch files; made by
     `Lake.open_extract`, which commits.
+
+    Rows of the extract held so far whose ids did not come again go to the end of the file, in row groups of their own,
+    with the mark `deleted_seen_at`: newly missing ones first, each kind in the order of the held file. Marked rows are
+    not merged into the order of the live ones so that readers of live rows skip them whole. `rule` may let them stay
+    live instead; then they are sorted in like rows that were read.
     """
 
     def __init__(
-        self, workspace: Workspace, target: str, *, facts: dict[str, str], buffer_bytes: int = DEFAULT_BUFFER_BYTES
+        self,
+        workspace: Workspace,
+        target: str,
+        *,
+        facts: dict[str, str],
+        held: Callable[[], AbstractContextManager[HeldExtract | None]],
+        rule: DeletionRule,
+        buffer_bytes: int = DEFAULT_BUFFER_BYTES,
     ) -> None:
         self._workspace = workspace
         self._target = target
         self._facts: dict[str, str] = dict(facts)
+        self._held = held
+        self._rule = rule
         self._pages = PageStore(workspace.folder, buffer_bytes=buffer_bytes)
         self._lock = threading.Lock()
         self._max_updated_at: datetime | None = None
@@ -83,33 +116,56 @@ class ExtractWriter:
         self._facts.update({key: str(value) for key, value in facts.items() if value is not None})
 
     def commit(self) -> ExtractFile:
-        """Write the file and put it in place, with `rows`, `distinct_ids`, `duplicates`, `max_updated_at` as facts."""
-        self._pages.finish()
-        refs = self._pages.newest_first()
-        losers = outdated_rows(self._pages, refs, scratch=self._workspace.folder)
-        batches = in_time_order(self._pages, refs, losers, scratch=self._workspace.folder)
-        path = self._workspace.path(_FILE)
-        rows = self._write(path, batches, duplicates=sum(map(len, losers.values())))
-        size = path.stat().st_size
-        self._workspace.commit(_FILE, self._target)
-        duplicates = self._pages.rows - rows
-        self.file = ExtractFile(self._target, rows, duplicates, size, self._max_updated_at)
-        return self.file
+        """Write the file and put it in place, with its counts and `max_updated_at` as facts.
 
-    def _write(self, path: Path, batches: Iterator[pa.RecordBatch], *, duplicates: int) -> int:
-        rows = 0
+        Raises FatalError, and leaves the held extract, when that one is of another project or lost too much.
+        """
+        path = self._workspace.path(_FILE)
+        with self._held() as held:
+            carried = self._carry_over(held)
+            self._pages.finish()
+            refs = self._pages.newest_first()
+            losers = outdated_rows(self._pages, refs, scratch=self._workspace.folder)
+            batches = in_time_order(self._pages, refs, losers, scratch=self._workspace.folder)
+            file = self._write(path, batches, carried)
+        self._workspace.commit(_FILE, self._target)
+        self.file = file
+        return file
+
+    def _carry_over(self, held: HeldExtract | None) -> _CarriedOver:
+        """Find what the pages lack; rows that stay live become a page like any other."""
+        self._pages.finish()
+        if held is None:
+            return _CarriedOver()
+        check_same_project(held.facts, self._facts)
+        read_path = self._facts.get("read_path")
+        missing = held.missing_from(self._pages, read_path=read_path, scratch=self._workspace.folder)
+        if self._rule.keeps_live(held.facts):
+            for page in held.rows(missing.live):
+                self.add(page)
+            return _CarriedOver(kept_expired=len(missing.live), marked=held.rows(missing.marked))
+        self._rule.check_loss(len(missing.live), held.live_rows, self._facts)
+        return _CarriedOver(newly_deleted=len(missing.live), marked=self._marked(held, missing))
+
+    def _marked(self, held: HeldExtract, missing: Missing) -> Iterator[pa.RecordBatch]:
+        yield from held.rows(missing.live, mark=self._rule.seen_at)
+        yield from held.rows(missing.marked)
+
+    def _write(self, path: Path, live: Iterator[pa.RecordBatch], carried: _CarriedOver) -> ExtractFile:
         with _parquet_writer(path) as writer:
-            for group in _row_groups(batches):
-                writer.write_table(group, row_group_size=_ROW_GROUP_ROWS)
-                rows += group.num_rows
-            self.set_facts(
-                rows=rows,
-                distinct_ids=rows,
-                duplicates=duplicates,
-                max_updated_at=self._max_updated_at.isoformat() if self._max_updated_at else None,
-            )
+            rows = _write_groups(writer, live)
+            deleted = _write_groups(writer, carried.marked)
+            counts = {
+                "rows": rows,
+                "duplicates": self._pages.rows - rows,
+                "deleted": deleted,
+                "newly_deleted": carried.newly_deleted,
+                "kept_expired": carried.kept_expired,
+            }
+            newest = self._max_updated_at
+            self.set_facts(**counts, distinct_ids=rows, max_updated_at=newest.isoformat() if newest else None)
             writer.add_key_value_metadata({METADATA_PREFIX + key: value for key, value in self._facts.items()})
-        return rows
+        return ExtractFile(self._target, **counts, bytes=path.stat().st_size, max_updated_at=newest)
 
 
 def _newest_first(page: pa.RecordBatch) -> pa.RecordBatch:
@@ -128,11 +184,20 @@ def _parquet_writer(path: Path) -> pq.ParquetWriter:
         compression="zstd",
         # Ids and texts hardly repeat: a dictionary of them costs time and space for nothing.
         use_dictionary=["trace_id", "read_path"],  # pyright: ignore[reportArgumentType]
-        write_statistics=["id", "event_time", "updated_at"],  # pyright: ignore[reportArgumentType]
+        # Those of `deleted_seen_at` let a reader of live rows skip the row groups of marked ones.
+        write_statistics=["id", "event_time", "updated_at", "deleted_seen_at"],  # pyright: ignore[reportArgumentType]
     )
 
 
-def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+def _write_groups(writer: pq.ParquetWriter, batches: Iterable[pa.RecordBatch]) -> int:
+    rows = 0
+    for group in _row_groups(batches):
+        writer.write_table(group, row_group_size=_ROW_GROUP_ROWS)
+        rows += group.num_rows
+    return rows
+
+
+def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     pending: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:

@@ -1,6 +1,7 @@
 """Reading Langfuse: which read path a deployment serves, and whole hours of its streams into the lake."""
 
 from lf_dagster.source.client import LangfuseClient
+from lf_dagster.source.counts import HourNumbers, legacy_numbers, v2_numbers
 from lf_dagster.source.describe import ProjectInfo, SourceInfo
 from lf_dagster.source.explain import Emptiness, explain_empty
 from lf_dagster.source.extract import HourExtract, extract_hours, streams_of
@@ -10,12 +11,15 @@ from lf_dagster.source.probe import newest_row_per_stream
 __all__ = [
     "Emptiness",
     "HourExtract",
+    "HourNumbers",
     "LangfuseClient",
     "ProjectInfo",
     "SourceInfo",
     "explain_empty",
     "extract_hours",
+    "legacy_numbers",
     "newest_row_per_stream",
     "reread_full_metadata",
     "streams_of",
+    "v2_numbers",
 ]

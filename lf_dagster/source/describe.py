@@ -27,11 +27,15 @@ _FRESH = timedelta(days=1)
 
 @dataclass(frozen=True)
 class ProjectInfo:
-    """The project that the key pair belongs to; `organization` is its name."""
+    """The project that the key pair belongs to; `organization` is its name.
+
+    `retention_days`: age beyond which Langfuse removes rows by itself; None when it keeps them.
+    """
 
     id: str
     name: str
     organization: str | None
+    retention_days: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ def read_project(client: LangfuseClient) -> ProjectInfo:
     try:
         (found,) = body["data"]
         organization = (found.get("organization") or {}).get("name")
-        return ProjectInfo(str(found["id"]), str(found["name"]), organization)
+        retention = int(found.get("retentionDays") or 0)
+        return ProjectInfo(str(found["id"]), str(found["name"]), organization, retention if retention > 0 else None)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ProtocolError("not the one project of this key", host=client.http.host, endpoint="GET projects") from None
 

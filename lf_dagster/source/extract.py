@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 
@@ -15,7 +16,7 @@ from lf_dagster.config import ReadPath
 from lf_dagster.errors import LfDagsterError
 from lf_dagster.hours import Hour
 from lf_dagster.http import HttpStats
-from lf_dagster.lake import ExtractWriter, Lake
+from lf_dagster.lake import DeletionRule, ExtractWriter, Lake
 from lf_dagster.source.client import LangfuseClient
 from lf_dagster.source.describe import SourceInfo
 from lf_dagster.source.feeds import Feed, feed_of, streams_of
@@ -29,14 +30,18 @@ _BUFFER_BYTES = 128 * 1024 * 1024
 """Arrow data held in memory by all hours under way together; beyond its share an hour uses scratch files."""
 _LARGEST_BUFFER = 32 * 1024 * 1024
 _SMALLEST_BUFFER = 8 * 1024 * 1024
+_RETENTION_MARGIN = timedelta(days=1)
+"""Langfuse removes expired rows in jobs of its own, by a clock of its own."""
 
 
 @dataclass(frozen=True)
 class HourExtract:
-    """One hour of one stream as it was written.
+    """One hour of one stream as it was written. `rows` are the live ones.
 
-    `duplicates`: older versions left out. `bytes`: received over the network. `waited_seconds`: for the rate limit
-    and between retries. `max_lateness_seconds`: largest createdAt - event time. `max_updated_at`: newest change seen.
+    `duplicates`: older versions left out. `deleted`: rows marked as no longer returned, `newly_deleted` those marked
+    by this read. `kept_expired`: live rows that were not returned but are past the source's retention. `bytes`:
+    received over the network. `waited_seconds`: for the rate limit and between retries. `max_lateness_seconds`:
+    largest createdAt - event time. `max_updated_at`: newest change seen.
     """
 
     stream: str
@@ -45,6 +50,9 @@ class HourExtract:
     rows: int
     distinct_ids: int
     duplicates: int
+    deleted: int
+    newly_deleted: int
+    kept_expired: int
     requests: int
     bytes: int
     waited_seconds: float
@@ -63,22 +71,28 @@ def extract_hours(
     hours: Sequence[Hour],
     lake: Lake,
     run_id: str,
+    accept_deletions: bool = False,
     on_hour: Callable[[HourExtract], None] | None = None,
 ) -> list[HourExtract]:
     """Read hours x streams side by side, within `parallel_requests`, each into its own extract file.
 
     `on_hour` is called in the caller's thread as soon as an hour of a stream is in place. The first error stops the
     rest and is raised with project, stream and hour; what is finished stays, unfinished hours keep their old file.
-    Returns the extracts in the order of the hours and streams.
+    `accept_deletions` lets a read lose any share of the rows held before, else more than `max_lost_share` of them is
+    a FatalError. Returns the extracts in the order of the hours and streams.
     """
     workers = client.settings.parallel_requests
     buffer_bytes = min(_LARGEST_BUFFER, max(_SMALLEST_BUFFER, _BUFFER_BYTES // workers))
     feeds = [feed_of(stream, source.read_path, client.settings) for stream in dict.fromkeys(streams)]
-    jobs = [
-        _HourJob(client, source, feed, project=project, hour=hour, lake=lake, run_id=run_id, buffer_bytes=buffer_bytes)
-        for hour in dict.fromkeys(hours)
-        for feed in feeds
-    ]
+    max_lost_share = 1.0 if accept_deletions else client.settings.max_lost_share
+    common: dict[str, Any] = {
+        "project": project,
+        "lake": lake,
+        "run_id": run_id,
+        "buffer_bytes": buffer_bytes,
+        "max_lost_share": max_lost_share,
+    }
+    jobs = [_HourJob(client, source, feed, hour=hour, **common) for hour in dict.fromkeys(hours) for feed in feeds]
     done: dict[tuple[Hour, str], HourExtract] = {}
     with Crew(jobs, workers=workers) as crew:
         for extract in crew.results():
@@ -102,6 +116,7 @@ class _HourJob:
         lake: Lake,
         run_id: str,
         buffer_bytes: int,
+        max_lost_share: float,
     ) -> None:
         self.stats = HttpStats()
         self._client = client
@@ -112,6 +127,7 @@ class _HourJob:
         self._lake = lake
         self._run_id = run_id
         self._buffer_bytes = buffer_bytes
+        self._max_lost_share = max_lost_share
         self._walker: Walker = (CursorWalker if source.read_path == "v2" else TimeWalker)(client, feed)
         self._lock = threading.Lock()
         self._lateness: timedelta | None = None
@@ -123,7 +139,14 @@ class _HourJob:
         self._crew = crew
         self._begun = self._client.clock()
         self._extracted_at = utc_now()
-        opened = self._lake.open_extract(self._project, self._feed.stream, self._hour, buffer_bytes=self._buffer_bytes)
+        rule = DeletionRule(
+            seen_at=self._extracted_at,
+            expired=_is_expired(self._hour, self._source.project.retention_days, self._extracted_at),
+            max_lost_share=self._max_lost_share,
+        )
+        opened = self._lake.open_extract(
+            self._project, self._feed.stream, self._hour, rule=rule, buffer_bytes=self._buffer_bytes
+        )
         self._writer = self._stack.enter_context(opened)
         return self._walker.whole(self._hour.start, self._hour.end)
 
@@ -161,6 +184,9 @@ class _HourJob:
             rows=file.rows,
             distinct_ids=file.rows,
             duplicates=file.duplicates,
+            deleted=file.deleted,
+            newly_deleted=file.newly_deleted,
+            kept_expired=file.kept_expired,
             requests=counted["requests"],
             bytes=counted["bytes_received"],
             waited_seconds=counted["waited_seconds"],
@@ -194,6 +220,13 @@ class _HourJob:
 
     def cancelled(self) -> bool:
         return self._crew.cancelled()
+
+
+def _is_expired(hour: Hour, retention_days: int | None, now: datetime) -> bool:
+    """Whether the source may have removed rows of the hour by age; in doubt it has."""
+    if retention_days is None:
+        return False
+    return hour.start < now - timedelta(days=retention_days) + _RETENTION_MARGIN
 
 
 class _Abandoned(Exception):

@@ -166,6 +166,7 @@ def _parse(body: bytes, shape: RowShape) -> Page:
             _times(rows, "updated_at"),
             pa.repeat(pa.scalar(shape.read_path, pa.string()), len(rows)),
             _texts(objects.data),
+            pa.nulls(len(rows), pa.timestamp("us", tz="UTC")),
         ],
         schema=EXTRACT_SCHEMA,
     )

@@ -1,20 +1,32 @@
 """The warehouse: a DuckDB database with one schema per project, and the SQL models that fill it."""
 
 from lf_dagster.warehouse.database import ALIAS, Warehouse
+from lf_dagster.warehouse.hours import Build, build_ids, builds_since, numbers_by_hour
 from lf_dagster.warehouse.models import Column, Model, load_models
 from lf_dagster.warehouse.tables import ModelRun, Problem
-from lf_dagster.warehouse.typed import READ_PATH_DIFFERENCES, SCORE_LOOKBACK_HOURS, TRACE_WINDOW_HOURS, run_typed
+from lf_dagster.warehouse.typed import (
+    READ_PATH_DIFFERENCES,
+    SCORE_LOOKBACK_HOURS,
+    TRACE_WINDOW_HOURS,
+    extract_identity_of,
+    run_typed,
+)
 
 __all__ = [
     "ALIAS",
     "READ_PATH_DIFFERENCES",
     "SCORE_LOOKBACK_HOURS",
     "TRACE_WINDOW_HOURS",
+    "Build",
     "Column",
     "Model",
     "ModelRun",
     "Problem",
     "Warehouse",
+    "build_ids",
+    "builds_since",
+    "extract_identity_of",
     "load_models",
+    "numbers_by_hour",
     "run_typed",
 ]

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import tenacity
@@ -69,19 +69,19 @@ class Warehouse:
             self._config["threads"] = threads
 
     @classmethod
-    def of(cls, settings: ProjectSettings, lake: Lake) -> Warehouse:
-        """The warehouse that the settings name, else `warehouse.duckdb` in the lake's folder.
+    def of(cls, settings: ProjectSettings, lake: Lake, **options: Any) -> Warehouse:
+        """The warehouse that the settings name, else `warehouse.duckdb` in the lake's folder; `options` as above.
 
         Raises ConfigError for a lake behind a URL without a warehouse setting.
         """
         if settings.warehouse:
-            return cls(settings.warehouse)
+            return cls(settings.warehouse, **options)
         if not lake.is_local:
             raise ConfigError(
                 f"the lake {settings.data} is no local folder, so the warehouse needs a place of its own",
                 hint="Set `warehouse` to a DuckDB file or a connection string.",
             )
-        return cls(str(Path(lake.root) / "warehouse.duckdb"))
+        return cls(str(Path(lake.root) / "warehouse.duckdb"), **options)
 
     @contextmanager
     def connect(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -32,11 +32,19 @@ AUDIT_COLUMNS: dict[str, tuple[str, str]] = {
 
 RAW_COLUMNS = (
     "id VARCHAR, trace_id VARCHAR, event_time TIMESTAMPTZ, updated_at TIMESTAMPTZ, read_path VARCHAR, json VARCHAR, "
-    "partition_hour TIMESTAMPTZ"
+    "deleted_seen_at TIMESTAMPTZ, partition_hour TIMESTAMPTZ"
 )
-"""What `raw_observations`, `raw_scores` and `raw_traces` look like to a model."""
+"""What `raw_observations`, `raw_scores` and `raw_traces` look like to a model: live rows only, so that
+`deleted_seen_at` is NULL there."""
 
 RAW_TABLES = ("raw_observations", "raw_scores", "raw_traces")
+
+RAW_DELETIONS = " UNION ALL ".join(
+    f"SELECT '{table.removeprefix('raw_')}' AS stream, id, trace_id, event_time, read_path, deleted_seen_at, "
+    f"partition_hour FROM {table}"
+    for table in RAW_TABLES
+)
+"""What `raw_deletions`, the marked rows of all streams, looks like to a model, and where its columns come from."""
 
 # What the run provides beside the extracts, with the columns that models name. The rest of a neighbour row follows
 # the staged rows of the same name.
@@ -123,8 +131,9 @@ def load_models(layer: Layer = "typed") -> list[Model]:
     wanted = staging if layer == "staging" else _typed_sources()
     schemas = _describe(staging, wanted if layer == "typed" else [])
     every = {source.name: source.sql for source in [*staging, *wanted]}
-    through = () if layer == "staging" else (*STAGING_ORDER, *_RUN_INPUTS)
-    lineage = Lineage({**every, **dict.fromkeys(_RUN_INPUTS, "SELECT NULL")}, schemas, through)
+    through = () if layer == "staging" else (*STAGING_ORDER, *_RUN_INPUTS, "raw_deletions")
+    inputs = {**dict.fromkeys(_RUN_INPUTS, "SELECT NULL"), "raw_deletions": RAW_DELETIONS}
+    lineage = Lineage({**every, **inputs}, schemas, through)
     models = [_model(source, layer, schemas[source.name], lineage) for source in wanted]
     if layer == "typed":
         _check_documented(wanted, schemas)
@@ -176,6 +185,8 @@ def _describe(staging: list[Source], typed: list[Source]) -> dict[str, dict[str,
         for name, columns in inputs.items():
             con.execute(f"CREATE TABLE {name} ({columns})")
             schemas[name] = _columns(con, name)
+        con.execute(f"CREATE VIEW raw_deletions AS {RAW_DELETIONS}")
+        schemas["raw_deletions"] = _columns(con, "raw_deletions")
         for source in [*staging, *typed]:
             con.execute(f"CREATE TABLE {source.name} AS {source.sql}")
             schemas[source.name] = _columns(con, source.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,9 @@ import duckdb
 from lf_dagster.config import ProjectSettings
 from lf_dagster.errors import ConfigError
 from lf_dagster.hours import Hour
+from lf_dagster.lake import STREAMS
 from lf_dagster.warehouse.database import Warehouse, literal
+from lf_dagster.warehouse.hours import mark_stale, record_builds
 from lf_dagster.warehouse.models import STAGING_ORDER, load_models, macros_sql, staging_sql
 from lf_dagster.warehouse.tables import (
     Audit,
@@ -101,6 +103,8 @@ def run_typed(
     hours = sorted(set(hours))
     models = load_models("typed")
     audit = Audit(project_id, run_id, now.astimezone(timezone.utc))
+    # Before they are read: what changes meanwhile leaves this build behind, and it is rerun.
+    inputs = {hour: extract_identity(lake, settings.name, hour) for hour in hours}
     with warehouse.connect() as con:
         lake.register(con)
         con.execute(macros_sql())
@@ -114,9 +118,25 @@ def run_typed(
                 for model in models
                 if model.kind == "table"
             }
+            record_builds(con, settings.name, "typed", inputs, audit)
+            mark_stale(con, settings.name, touched - set(hours), audit.now)
     for problem in problems:
         log.warning("%s %s of %s: %s", problem.stream, problem.id, problem.hour.key, problem.reason)
     return ModelRun(rows, touched, watch.seconds, problems, reshaped)
+
+
+def extract_identity(lake: Lake, project: str, hour: Hour) -> str:
+    """Names the extracts that an hour has now: it differs after each read of any of its streams."""
+    found = {stream: lake.extract_facts(project, stream, hour) for stream in STREAMS}
+    return extract_identity_of({stream: facts for stream, facts in found.items() if facts is not None})
+
+
+def extract_identity_of(extracts: Mapping[str, Mapping[str, str]]) -> str:
+    """The same from the facts of the extracts that exist, by stream."""
+    return " ".join(
+        f"{extracts[stream].get('extracted_at')}/{extracts[stream].get('run_id')}" if stream in extracts else "-"
+        for stream in STREAMS
+    )
 
 
 def _open_extracts(con: duckdb.DuckDBPyConnection, lake: Lake, project: str, hours: Sequence[Hour]) -> None:
@@ -127,17 +147,20 @@ def _open_extracts(con: duckdb.DuckDBPyConnection, lake: Lake, project: str, hou
     con.execute(
         f"CREATE TEMP TABLE near_hours AS SELECT unnest(generate_series({window}, INTERVAL 1 HOUR)) AS partition_hour"
     )
-    for stream in ("observations", "scores", "traces"):
-        paths = lake.extract_paths(project, stream, hours)
+    extracts: dict[str, list[str]] = {}
+    for stream in STREAMS:
+        # What an hour that is v2 now was on the legacy path before may still lie there.
         required = [hour for hour in hours if stream != "traces" or _is_legacy(lake, project, hour)]
-        if len(paths) < len(required):
+        extracts[stream] = lake.extract_paths(project, stream, required)
+        if len(extracts[stream]) < len(required):
             missing = [hour.key for hour in required if not lake.extract_exists(project, stream, hour)]
             raise ConfigError(
                 f"no extract of {stream} for {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}",
                 hint=f"Materialise raw_{stream} for these hours first.",
                 project=project,
             )
-        con.execute(f"CREATE TEMP VIEW raw_{stream} AS {_extract_select(paths)}")
+        con.execute(f"CREATE TEMP VIEW raw_{stream} AS {_extract_select(extracts[stream], marked=False)}")
+    con.execute(f"CREATE TEMP VIEW raw_deletions AS {_deletions_select(extracts)}")
 
 
 def _is_legacy(lake: Lake, project: str, hour: Hour) -> bool:
@@ -151,17 +174,28 @@ _EXTRACT_COLUMNS = {
     "updated_at": "TIMESTAMPTZ",
     "read_path": "VARCHAR",
     "json": "VARCHAR",
+    "deleted_seen_at": "TIMESTAMPTZ",
 }
 
 
-def _extract_select(paths: Sequence[str]) -> str:
-    if not paths:
-        nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _EXTRACT_COLUMNS.items())
-        return f"SELECT {nothing}, NULL::TIMESTAMPTZ AS partition_hour WHERE false"
-    files = ", ".join(literal(path) for path in paths)
+def _extract_select(paths: Sequence[str], *, marked: bool) -> str:
+    """The live or the marked rows of extracts, with their hour; those without the mark's column hold live rows only."""
+    nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _EXTRACT_COLUMNS.items())
+    rows = f"SELECT {nothing} WHERE false"
+    if paths:
+        files = ", ".join(literal(path) for path in paths)
+        # The empty SELECT gives the column its place when no file has it.
+        rows += f" UNION ALL BY NAME FROM read_parquet([{files}], union_by_name = true, hive_partitioning = false)"
     return (
         f"SELECT {', '.join(_EXTRACT_COLUMNS)}, date_trunc('hour', event_time) AS partition_hour "
-        f"FROM read_parquet([{files}], hive_partitioning = false)"
+        f"FROM ({rows}) WHERE deleted_seen_at IS {'NOT NULL' if marked else 'NULL'}"
+    )
+
+
+def _deletions_select(extracts: Mapping[str, Sequence[str]]) -> str:
+    return " UNION ALL ".join(
+        f"SELECT {literal(stream)} AS stream, * EXCLUDE (updated_at, json) FROM ({_extract_select(paths, marked=True)})"
+        for stream, paths in extracts.items()
     )
 
 

@@ -20,6 +20,11 @@ from tests.lake.conftest import HOUR, Row, page
 
 
 def read(lake: Lake, stream: str = "observations", hour: Hour = HOUR) -> list[dict[str, Any]]:
+    """The live rows, in the order of the file."""
+    return [row for row in read_all(lake, stream, hour) if row["deleted_seen_at"] is None]
+
+
+def read_all(lake: Lake, stream: str = "observations", hour: Hour = HOUR) -> list[dict[str, Any]]:
     with duckdb.connect() as con:
         lake.register(con)
         con.execute("SET TimeZone='UTC'")
@@ -61,6 +66,9 @@ def test_rows_come_back_newest_first_with_every_fact(lake: Lake):
         "rows": "2",
         "distinct_ids": "2",
         "duplicates": "0",
+        "deleted": "0",
+        "newly_deleted": "0",
+        "kept_expired": "0",
         "max_updated_at": "2026-11-21T06:00:02+00:00",
     }
     assert writer.file is not None

@@ -153,6 +153,17 @@ def extract(client: LangfuseClient, lake: Lake, *hours: Hour, **options: Any) ->
 
 
 def rows(lake: Lake, stream: str, hour: Hour = HOUR) -> list[dict[str, Any]]:
+    """The live rows of an extract."""
+    return [row for row in all_rows(lake, stream, hour) if row["deleted_seen_at"] is None]
+
+
+def deleted(lake: Lake, stream: str, hour: Hour = HOUR) -> dict[str, datetime]:
+    """When each marked row was first missing, by id."""
+    marked = [row for row in all_rows(lake, stream, hour) if row["deleted_seen_at"] is not None]
+    return {row["id"]: row["deleted_seen_at"] for row in marked}
+
+
+def all_rows(lake: Lake, stream: str, hour: Hour = HOUR) -> list[dict[str, Any]]:
     return pq.ParquetFile(lake.extract_path("p", stream, hour)).read().to_pylist()
 
 

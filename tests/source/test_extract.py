@@ -56,7 +56,7 @@ def test_hours_are_returned_in_order_and_reported_as_they_finish(standin: Standi
     assert [len(rows(lake, "observations", hour)) for hour in HOURS] == [0, 3, 6, 9, 12, 15]
 
 
-def test_a_rerun_replaces_the_hour_by_what_the_source_says_now(standin: Standin, connect: Connect, lake: Lake):
+def test_a_rerun_makes_live_what_the_source_says_now(standin: Standin, connect: Connect, lake: Lake):
     world = World().observation("kept", 1, name="old").observation("gone", 2)
     standin.use(world)
     extract(connect(), lake)

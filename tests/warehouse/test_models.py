@@ -17,7 +17,7 @@ MODELS = {model.name: model for model in load_models("typed")}
 def test_the_typed_layer_has_its_tables_and_views() -> None:
     kinds = {name: model.kind for name, model in MODELS.items()}
     assert kinds == {
-        **dict.fromkeys(("observations", "traces", "generations", "scores"), "table"),
+        **dict.fromkeys(("observations", "traces", "generations", "scores", "deletions"), "table"),
         **dict.fromkeys(("sessions", "users"), "view"),
     }
 
@@ -45,13 +45,15 @@ def test_dependencies_and_lineage_pass_through_staging() -> None:
     assert MODELS["generations"].depends_on == ("raw_observations",)
     assert MODELS["scores"].depends_on == ("raw_observations", "raw_scores", "raw_traces")
     assert MODELS["sessions"].depends_on == ("traces",)
+    assert MODELS["deletions"].depends_on == ("raw_observations", "raw_scores", "raw_traces")
     assert MODELS["observations"].lineage["observation_id"] == [("raw_observations", "id")]
     assert MODELS["scores"].lineage["comment"] == [("raw_scores", "json")]
     assert ("raw_traces", "json") in MODELS["traces"].lineage["user_id"]
     assert MODELS["sessions"].lineage["total_cost"] == [("traces", "total_cost")]
     for model in MODELS.values():
         undetermined = {name for name, sources in model.lineage.items() if not sources}
-        assert undetermined <= {"n_traces"}, model.name  # count(*) reads no column
+        # count(*) and the name of a stream read no column.
+        assert undetermined <= {"n_traces", "stream"}, model.name
 
 
 def alter(project: Project, statement: str) -> None:

@@ -309,7 +309,7 @@ def test_empty_hours_are_zero_rows_not_missing(project: Project) -> None:
     hours = hour_range(H05, H07)
     project.extract_v2([], hours)
     run = project.run(hours)
-    assert set(run.rows) == {"observations", "traces", "generations", "scores"}
+    assert set(run.rows) == {"observations", "traces", "generations", "scores", "deletions"}
     assert all(counts == dict.fromkeys(hours, 0) for counts in run.rows.values())
 
 
