@@ -1,134 +1,144 @@
-"""What a lake says about a project: where its hours came from, and how each stands at each destination.
-
-Read from the footers of extracts and ledgers alone: no database is opened, nothing waits for a running delivery.
-"""
+"""A project's account: how every hour stands, and what is settled, outstanding, rejected, deleted in all."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from datetime import datetime, timedelta
 
+from lf_dagster.accounting.audit import Audit, last_audit
+from lf_dagster.accounting.holdings import Holding, read_holdings
+from lf_dagster.accounting.needs import Look, Need, State, needs_of, state_of
 from lf_dagster.config import ProjectSettings
-from lf_dagster.destinations import Ledger
-from lf_dagster.errors import ConfigError
-from lf_dagster.hours import ONE_HOUR, Hour
-from lf_dagster.lake import STREAMS, Lake
+from lf_dagster.hours import Hour, hour_range, parse_hour
+from lf_dagster.lake import Lake
+from lf_dagster.warehouse import Warehouse
 
-State = Literal["undelivered", "unfinished", "settled"]
-"""undelivered: no delivery has finished; unfinished: one was cut short, or left events without an answer."""
-
-_COUNTS = ("events", "delivered", "rejected", "skipped", "outstanding", "gone")
-
-
-@dataclass(frozen=True)
-class SourceIdentity:
-    """Which Langfuse project the extracts of some hours came from, as their files say."""
-
-    project_id: str
-    project_name: str
-    host: str
-
-    @classmethod
-    def of(cls, lake: Lake, project: str, hours: Sequence[Hour]) -> SourceIdentity:
-        """Read from the newest hour's extract; ConfigError for an hour that has none."""
-        for hour in hours:
-            if not lake.extract_exists(project, "observations", hour):
-                raise ConfigError(
-                    f"no extract of {hour.key} for project {project}",
-                    hint=f"Materialize {project}/raw_observations and {project}/raw_scores for this hour first.",
-                )
-        facts = lake.extract_facts(project, "observations", hours[-1]) or {}
-        return cls(facts["project_id"], facts["project_name"], facts["host"])
+COUNTS = (
+    *("events", "delivered", "rejected", "skipped", "outstanding", "gone"),
+    *("deleted", "identity_changed", "held", "kept_back"),
+)
+"""Counts of an hour at a destination, as its ledger's footer has them. events = delivered + rejected + skipped +
+outstanding; gone and deleted are no longer among the events; the last three are among delivered and skipped."""
 
 
 @dataclass(frozen=True)
-class HourAtDestination:
-    """How one hour stands at one destination; events = delivered + rejected + skipped + outstanding."""
+class HourAccount:
+    """One hour: what it holds and what it needs; no needs means settled."""
 
-    hour: Hour
-    state: State
-    events: int = 0
-    delivered: int = 0
-    rejected: int = 0
-    skipped: int = 0
-    outstanding: int = 0
-    gone: int = 0
+    holding: Holding
+    needs: tuple[Need, ...]
 
+    @property
+    def hour(self) -> Hour:
+        return self.holding.hour
 
-@dataclass(frozen=True)
-class Extracted:
-    """One extracted hour: rows per stream."""
+    @property
+    def state(self) -> State:
+        return state_of(self.needs)
 
-    hour: Hour
-    rows: dict[str, int]
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(need.reason for need in self.needs))
+
+    def settled_at(self, destination: str) -> bool:
+        """Whether this destination has everything, whatever others lack."""
+        return all(need.layer in self.holding.deliveries and need.layer != destination for need in self.needs)
+
+    def count(self, destination: str, name: str) -> int:
+        return self.holding.deliveries[destination].count(name)
 
 
 @dataclass(frozen=True)
 class ProjectAccount:
-    """A project's extracted hours and, per destination, how each stands."""
+    """Every hour from the project's start to the last one that is over and due, oldest first."""
 
     project: str
-    extracted: list[Extracted]
-    destinations: dict[str, list[HourAtDestination]] = field(default_factory=dict)
+    now: datetime
+    hours: list[HourAccount]
+    audit: Audit
+    destinations: tuple[str, ...]
+    extracted: list[HourAccount] = field(init=False)
+
+    def __post_init__(self) -> None:
+        extracted = [item for item in self.hours if item.holding.extracted_at is not None]
+        object.__setattr__(self, "extracted", extracted)
 
     @property
     def missing(self) -> list[Hour]:
-        """Hours without extract between the first and the last extracted hour."""
-        known = [item.hour for item in self.extracted]
-        return _gaps(known)
+        """Hours without extract."""
+        return [item.hour for item in self.hours if item.state == "missing"]
 
-    def settled_until(self, destination: str) -> Hour | None:
-        """The first hour that is not settled, counted from the first extracted hour; None when nothing is settled."""
+    def settled_until(self, destination: str | None = None) -> Hour | None:
+        """The first hour that is not settled (at this destination; everywhere); None when the very first is not."""
         until: Hour | None = None
-        for item in self.destinations[destination]:
-            if item.state != "settled" or (until is not None and item.hour != until):
+        for item in self.hours:
+            if item.needs and (destination is None or not item.settled_at(destination)):
                 break
             until = item.hour.shift(1)
         return until
 
-    def outstanding(self, destination: str) -> list[HourAtDestination]:
-        """Extracted hours that are not settled."""
-        return [item for item in self.destinations[destination] if item.state != "settled"]
+    def lag(self, destination: str | None = None) -> timedelta | None:
+        """How long ago the last settled hour ended; None when nothing is settled."""
+        until = self.settled_until(destination)
+        return None if until is None else self.now - until.start
+
+    def outstanding(self, destination: str | None = None) -> list[HourAccount]:
+        """Hours that are not settled (at this destination; anywhere)."""
+        return [item for item in self.hours if item.needs and (destination is None or not item.settled_at(destination))]
+
+    def reasons(self) -> dict[str, int]:
+        """How many hours are outstanding for each reason, the most frequent first."""
+        found: dict[str, int] = {}
+        for item in self.hours:
+            for reason in item.reasons:
+                found[reason] = found.get(reason, 0) + 1
+        return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+    def rows(self, name: str = "rows") -> dict[str, int]:
+        """Extracted rows (or their `deleted`) per stream."""
+        total: dict[str, int] = {}
+        for item in self.extracted:
+            for stream, rows in item.holding.count(name).items():
+                total[stream] = total.get(stream, 0) + rows
+        return total
 
     def total(self, destination: str, count: str) -> int:
-        return sum(getattr(item, count) for item in self.destinations[destination])
+        return sum(item.count(destination, count) for item in self.hours)
 
 
-def account(settings: ProjectSettings, lake: Lake) -> ProjectAccount:
-    """Reads the account of a project; every extracted hour is in it, oldest first."""
-    hours = lake.extracted_hours(settings.name, "observations")
-    extracted = [Extracted(hour, _rows(lake, settings.name, hour)) for hour in hours]
-    destinations = {
-        name: [_at_destination(Ledger(lake, settings.name, name), hour) for hour in hours]
-        for name in settings.destinations
-    }
-    return ProjectAccount(settings.name, extracted, destinations)
+def account(
+    settings: ProjectSettings,
+    lake: Lake,
+    warehouse: Warehouse,
+    *,
+    now: datetime,
+    first: Hour | None = None,
+    others: Sequence[Hour] = (),
+    given_up: frozenset[Hour] = frozenset(),
+) -> ProjectAccount:
+    """How every hour from `first` (the project's start) on stands, `others`, and any older hour that became stale.
+
+    `given_up`: hours that fail again and again; events that wait for their traces wait no longer. Raises
+    WarehouseLocked while another process keeps the warehouse.
+    """
+    hours = due_hours(settings, now, first)
+    holdings = read_holdings(settings, lake, warehouse, hours, others)
+    audit = last_audit(lake, settings.name)
+    gaps = frozenset(hour for hour, holding in holdings.items() if holding.extracted_at is None)
+    look = Look(now, audit.changed_since(), gaps - given_up)
+    judged = [HourAccount(item, needs_of(item, settings, look)) for _, item in sorted(holdings.items())]
+    return ProjectAccount(settings.name, now, judged, audit, tuple(settings.destinations))
 
 
-def _rows(lake: Lake, project: str, hour: Hour) -> dict[str, int]:
-    facts = {stream: lake.extract_facts(project, stream, hour) for stream in STREAMS}
-    return {stream: int(found["rows"]) for stream, found in facts.items() if found is not None}
+def due_hours(settings: ProjectSettings, now: datetime, first: Hour | None = None) -> list[Hour]:
+    """Hours whose scheduled run is over, with grace; from `first`, or the project's start, on."""
+    wait = timedelta(minutes=settings.schedule_minute + settings.reconcile.grace_minutes)
+    newest = Hour.containing(now - wait).shift(-1)
+    oldest = max(parse_hour(settings.start), first) if first else parse_hour(settings.start)
+    return hour_range(oldest, newest) if oldest <= newest else []
 
 
-def _at_destination(ledger: Ledger, hour: Hour) -> HourAtDestination:
-    facts: dict[str, Any] | None = ledger.facts(hour)
-    if ledger.unfinished(hour):
-        return HourAtDestination(hour, "unfinished", **_counts(facts or {}))
-    if facts is None:
-        return HourAtDestination(hour, "undelivered")
-    counts = _counts(facts)
-    return HourAtDestination(hour, "unfinished" if counts["outstanding"] else "settled", **counts)
-
-
-def _counts(facts: dict[str, Any]) -> dict[str, int]:
-    return {name: int(facts.get(name, 0)) for name in _COUNTS}
-
-
-def _gaps(hours: Sequence[Hour]) -> list[Hour]:
-    missing: list[Hour] = []
-    for before, after in itertools.pairwise(hours):
-        steps = int((after.start - before.start) / ONE_HOUR)
-        missing.extend(before.shift(step) for step in range(1, steps))
-    return missing
+def needs_by_hour(found: ProjectAccount) -> Mapping[Hour, tuple[Need, ...]]:
+    """The needs of the hours that have any."""
+    return {item.hour: item.needs for item in found.hours if item.needs}

@@ -1,5 +1,20 @@
-"""What starts runs by itself."""
+"""What starts runs by itself, and what runs say about hours."""
 
-from lf_dagster.automation.schedule import build_hourly_job, build_hourly_schedule
+from lf_dagster.automation.reconcile import build_reconcile_sensor
+from lf_dagster.automation.runs import failures_of, last_failure
+from lf_dagster.automation.schedule import (
+    build_audit_job,
+    build_audit_schedule,
+    build_hourly_job,
+    build_hourly_schedule,
+)
 
-__all__ = ["build_hourly_job", "build_hourly_schedule"]
+__all__ = [
+    "build_audit_job",
+    "build_audit_schedule",
+    "build_hourly_job",
+    "build_hourly_schedule",
+    "build_reconcile_sensor",
+    "failures_of",
+    "last_failure",
+]

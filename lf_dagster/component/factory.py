@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
 from lf_dagster.assets import (
+    build_audit_asset,
     build_delivery_asset,
     build_event_assets,
     build_raw_assets,
@@ -12,31 +15,47 @@ from lf_dagster.assets import (
     build_typed_assets,
     build_view_specs,
 )
-from lf_dagster.automation import build_hourly_job, build_hourly_schedule
+from lf_dagster.automation import (
+    build_audit_job,
+    build_audit_schedule,
+    build_hourly_job,
+    build_hourly_schedule,
+    build_reconcile_sensor,
+)
 from lf_dagster.config import ProjectSettings
 
 
 def build_project_definitions(settings: ProjectSettings) -> dg.Definitions:
-    """Assets, job and schedule of one project.
+    """Assets, jobs, schedules and the reconcile sensor of one project.
 
-    All assets share one partitions definition object and one backfill policy: that is what lets Dagster put
+    All hourly assets share one partitions definition object and one backfill policy: that is what lets Dagster put
     them into the same runs.
     """
     partitions = dg.HourlyPartitionsDefinition(start_date=settings.start, timezone="UTC")
-    policy = dg.BackfillPolicy.multi_run(max_partitions_per_run=settings.hours_per_run)
+    hourly: dict[str, Any] = {
+        "partitions": partitions,
+        "backfill_policy": dg.BackfillPolicy.multi_run(max_partitions_per_run=settings.hours_per_run),
+    }
+    layers = {
+        "raw": build_raw_assets(settings, **hourly),
+        "typed": build_typed_assets(settings, **hourly),
+        "events": build_event_assets(settings, **hourly),
+    }
+    deliveries = [build_delivery_asset(settings, destination, **hourly) for destination in settings.destinations]
     job = build_hourly_job(settings)
+    sensor = build_reconcile_sensor(settings, job, {name: sorted(layer.keys) for name, layer in layers.items()})
+    audit_job, audit_schedules = build_audit_job(settings), []
+    if settings.reconcile.audit_every_hours:
+        audit_schedules.append(build_audit_schedule(settings, audit_job))
     return dg.Definitions(
         assets=[
             build_source_spec(settings),
-            build_raw_assets(settings, partitions=partitions, backfill_policy=policy),
-            build_typed_assets(settings, partitions=partitions, backfill_policy=policy),
+            *layers.values(),
             *build_view_specs(settings),
-            build_event_assets(settings, partitions=partitions, backfill_policy=policy),
-            *(
-                build_delivery_asset(settings, destination, partitions=partitions, backfill_policy=policy)
-                for destination in settings.destinations
-            ),
+            *deliveries,
+            build_audit_asset(settings),
         ],
-        jobs=[job],
-        schedules=[build_hourly_schedule(settings, job)],
+        jobs=[job, audit_job],
+        schedules=[build_hourly_schedule(settings, job), *audit_schedules],
+        sensors=[sensor],
     )

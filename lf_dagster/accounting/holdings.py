@@ -1,0 +1,122 @@
+"""What a project holds of each hour: extracts, builds of the models, deliveries. Facts alone, no judgement.
+
+Everything is read from footers of files and one small table, so that a look over a week takes a fraction of a second
+and never waits for a delivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from lf_dagster.config import ProjectSettings
+from lf_dagster.destinations import Ledger
+from lf_dagster.hours import Hour
+from lf_dagster.lake import STREAMS, Lake
+from lf_dagster.source import streams_of
+from lf_dagster.warehouse import Build, Warehouse, builds_since, extract_identity_of
+
+_REMOTE_READERS = 16
+"""Footers read at once where each is a request to an object store."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What the ledger of one hour says. `facts`: the last merged delivery's (None: there was none); `unmerged`: parts
+    of a delivery that runs, or did not come to its end."""
+
+    facts: dict[str, str] | None = None
+    unmerged: bool = False
+
+    def count(self, name: str) -> int:
+        """A count of the last merged delivery, 0 without one."""
+        return int((self.facts or {}).get(name, 0))
+
+    @property
+    def delivered_at(self) -> datetime | None:
+        """When the hour was last closed here."""
+        text = (self.facts or {}).get("delivered_at")
+        return datetime.fromisoformat(text) if text else None
+
+
+@dataclass(frozen=True)
+class Holding:
+    """One hour. `extracts`: facts per stream that has a file; `deliveries`: per destination of the settings."""
+
+    hour: Hour
+    extracts: dict[str, dict[str, str]] = field(default_factory=dict)
+    typed: Build | None = None
+    events: Build | None = None
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
+
+    @property
+    def extracted_at(self) -> datetime | None:
+        """When the stream that was read longest ago was read; None unless all of the hour's read path were."""
+        read_path = self.extracts.get("observations", {}).get("read_path")
+        found = [self.extracts.get(stream, {}).get("extracted_at") for stream in _streams(read_path)]
+        return None if None in found else min(datetime.fromisoformat(text) for text in found if text)
+
+    @property
+    def identity(self) -> str:
+        """Names the extracts, as a typed build names what it was made from."""
+        return extract_identity_of(self.extracts)
+
+    def count(self, name: str) -> dict[str, int]:
+        """A count of each stream's extract: `rows`, `deleted` ..."""
+        return {stream: int(facts.get(name, 0)) for stream, facts in self.extracts.items()}
+
+
+def read_holdings(
+    settings: ProjectSettings, lake: Lake, warehouse: Warehouse, hours: Sequence[Hour], others: Sequence[Hour] = ()
+) -> dict[Hour, Holding]:
+    """Everything about an unbroken stretch of hours and some others (empty holdings included), and about older hours
+    that are stale or behind.
+
+    Raises WarehouseLocked when another process keeps the warehouse busy beyond the lock timeout.
+    """
+    builds = _read_builds(settings, warehouse, hours, others)
+    wanted = sorted({*hours, *others, *(build.hour for build in builds)})
+    by_layer = {(build.layer, build.hour): build for build in builds}
+
+    def look(hour: Hour) -> Holding:
+        return Holding(
+            hour,
+            _extracts(lake, settings.name, hour),
+            by_layer.get(("typed", hour)),
+            by_layer.get(("events", hour)),
+            {name: _delivery(Ledger(lake, settings.name, name), hour) for name in settings.destinations},
+        )
+
+    return {holding.hour: holding for holding in _map(look, wanted, lake)}
+
+
+def _streams(read_path: str | None) -> tuple[str, ...]:
+    """What an hour was read from; traces that lie there from a legacy past do not count."""
+    return streams_of("legacy" if read_path == "legacy" else "v2")
+
+
+def _map(look: Callable[[Hour], Holding], hours: Iterable[Hour], lake: Lake) -> list[Holding]:
+    if lake.is_local:
+        return [look(hour) for hour in hours]
+    with ThreadPoolExecutor(_REMOTE_READERS) as pool:
+        return list(pool.map(look, hours))
+
+
+def _read_builds(
+    settings: ProjectSettings, warehouse: Warehouse, hours: Sequence[Hour], others: Sequence[Hour]
+) -> list[Build]:
+    if not warehouse.exists() or not hours:
+        return []
+    with warehouse.connect(read_only=True) as con:
+        return builds_since(con, settings.name, min(hours), others)
+
+
+def _extracts(lake: Lake, project: str, hour: Hour) -> dict[str, dict[str, str]]:
+    found = {stream: lake.extract_facts(project, stream, hour) for stream in STREAMS}
+    return {stream: facts for stream, facts in found.items() if facts is not None}
+
+
+def _delivery(ledger: Ledger, hour: Hour) -> Delivery:
+    return Delivery(ledger.facts(hour), ledger.unfinished(hour))

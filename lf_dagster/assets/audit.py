@@ -1,0 +1,80 @@
+"""The source audit as an asset: which hours still match Langfuse.
+
+No `from __future__ import annotations` here: Dagster reads the annotations of asset functions as they are.
+"""
+
+import logging
+from collections import Counter
+from typing import Any
+
+import dagster as dg
+
+from lf_dagster.accounting import Audit, audit_source
+from lf_dagster.assets.common import asset_key, dagster_failures, open_lake, open_warehouse
+from lf_dagster.assets.heatmap import heat_map
+from lf_dagster.clock import utc_now
+from lf_dagster.config import ProjectSettings
+from lf_dagster.source import LangfuseClient
+
+log = logging.getLogger(__name__)
+
+_MOST_LISTED = 40
+
+
+def build_audit_asset(settings: ProjectSettings) -> dg.AssetsDefinition:
+    """The asset `[project, source_audit]`, without partitions: each materialisation is one audit."""
+
+    @dg.asset(
+        key=asset_key(settings.name, "source_audit"),
+        deps=[asset_key(settings.name, f"raw_{stream}") for stream in ("observations", "scores")],
+        group_name=settings.name,
+        kinds={"langfuse", "parquet"},
+        description="Compares every hour of the horizon with Langfuse's own counts, costs and tokens: which hours are "
+        "missing, stale (and why) or settled. The history is kept as Parquet below `audit/` in the lake.",
+        owners=list(settings.owners),
+    )
+    def source_audit(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        lake = open_lake(settings)
+        with (
+            dagster_failures(context, project=settings.name, log=log),
+            LangfuseClient(settings.langfuse) as client,
+        ):
+            audit = audit_source(settings, lake, open_warehouse(settings, lake), client, now=utc_now())
+        _log(settings.name, audit)
+        return dg.MaterializeResult(metadata=audit_metadata(audit))
+
+    return source_audit
+
+
+def audit_metadata(audit: Audit) -> dict[str, Any]:
+    """Counts of states, a picture of the hours by day, and the hours that are not settled."""
+    states = Counter(item.state for item in audit.hours)
+    facts: dict[str, Any] = {
+        "hours": len(audit.hours),
+        "compared": sum(item.compared_at == audit.audited_at for item in audit.hours),
+        **{state: states.get(state, 0) for state in ("settled", "stale", "undelivered", "missing")},
+        "differing": sum(item.matches is False for item in audit.hours),
+    }
+    if audit.hours:
+        facts["picture"] = dg.MetadataValue.md(heat_map({item.hour: item.state for item in audit.hours}))
+        facts["not_settled"] = dg.MetadataValue.md(_table(audit))
+    if audit.note:
+        facts["note"] = audit.note
+    return facts
+
+
+def _table(audit: Audit) -> str:
+    open_hours = [item for item in audit.hours if item.state != "settled"]
+    if not open_hours:
+        return "Every hour is settled."
+    rows = [f"| {item.hour.key} | {item.state} | {', '.join(item.reasons)} |" for item in open_hours[:_MOST_LISTED]]
+    more = f"\n\n{len(open_hours) - _MOST_LISTED} more" if len(open_hours) > _MOST_LISTED else ""
+    return "\n".join(["| hour | state | why |", "|---|---|---|", *rows]) + more
+
+
+def _log(project: str, audit: Audit) -> None:
+    states = Counter(item.state for item in audit.hours)
+    counted = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    log.info("%s: audit of %d hours: %s", project, len(audit.hours), counted or "nothing to look at")
+    if audit.note:
+        log.warning("%s: audit: %s", project, audit.note)
