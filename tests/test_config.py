@@ -109,3 +109,28 @@ def test_a_missing_secret_is_named():
 
 def test_the_environment_alone_gives_plain_data():
     assert environment_settings({"MIXPANEL_HOST": "http://x", "LF_DAGSTER_DATA": ""}) == {"langfuse": {}}
+
+
+def test_reconciling_is_set_by_variables_too():
+    project = load_project(
+        {},
+        {
+            "LF_DAGSTER_RECONCILE": "0",
+            "LF_DAGSTER_HORIZON_HOURS": "72",
+            "LF_DAGSTER_REVISIT_HOURS": "48, 6",
+            "LF_DAGSTER_AUDIT_EVERY_HOURS": "4",
+            "LF_DAGSTER_RUNS_IN_FLIGHT": "3",
+            "LF_DAGSTER_GRACE_MINUTES": "5",
+        },
+    )
+    assert project.reconcile.model_dump() == {
+        "enabled": False,
+        "horizon_hours": 72,
+        "revisit_hours": (6, 48),
+        "audit_every_hours": 4,
+        "runs_in_flight": 3,
+        "grace_minutes": 5,
+    }
+    assert load_project({}, {"LF_DAGSTER_REVISIT_HOURS": ""}).reconcile.revisit_hours == ()
+    with pytest.raises(ConfigError, match="greater than 0"):
+        load_project({}, {"LF_DAGSTER_REVISIT_HOURS": "0,3"})

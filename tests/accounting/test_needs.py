@@ -12,6 +12,9 @@ from lf_dagster.accounting.needs import needs_of, revisit_at, state_of
 from tests.accounting.hours import READ_AT, H, at, delivery, project, settled
 
 SOON = READ_AT + timedelta(minutes=5)
+TYPED, EVENTS = settled().typed, settled().events
+assert TYPED is not None
+assert EVENTS is not None
 
 
 def needs(holding: Holding, look=None, **explicit):
@@ -36,10 +39,10 @@ def test_an_hour_without_both_extracts_is_missing():
     ("changed", "need"),
     [
         ({"typed": None}, Need("typed", "not_modelled")),
-        ({"typed": replace(settled().typed, inputs="other")}, Need("typed", "extract_newer")),
-        ({"typed": replace(settled().typed, stale_since=SOON)}, Need("typed", "touched")),
+        ({"typed": replace(TYPED, inputs="other")}, Need("typed", "extract_newer")),
+        ({"typed": replace(TYPED, stale_since=SOON)}, Need("typed", "touched")),
         ({"events": None}, Need("events", "events_behind")),
-        ({"events": replace(settled().events, inputs="typed-0")}, Need("events", "events_behind")),
+        ({"events": replace(EVENTS, inputs="typed-0")}, Need("events", "events_behind")),
     ],
 )
 def test_models_that_are_behind_are_rerun_from_the_first_layer_that_is(changed, need):

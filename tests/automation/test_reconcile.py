@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -26,11 +27,23 @@ EVERYTHING = {
 }
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Works]:
+def shop_of(folder: Path, **settings: object) -> AbstractContextManager[Works]:
     """A project of two traces an hour from the 5th on; it is 11:50 of the 7th."""
     world = build_world(WorldSettings(seed=5, start=START, hours=96, traces_per_hour=2, ageing=Ageing.none()))
-    with works(tmp_path, world.store, start="2026-09-05T00:00", now="2026-09-07T11:50") as running:
+    return works(folder, world.store, start="2026-09-05T00:00", now="2026-09-07T11:50", **settings)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Works]:
+    with shop_of(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def short_sighted(tmp_path: Path) -> Iterator[Works]:
+    """The same with a horizon of two hours, at 05:50 of the first day, settled."""
+    with shop_of(tmp_path, reconcile={"horizon_hours": 2}) as running:
+        running.at("2026-09-05T05:50").settle()
         yield running
 
 
@@ -110,8 +123,7 @@ def test_thirty_hours_without_daemon_are_made_up_by_themselves(shop: Works):
         ("2026-09-06-00:00", "2026-09-06-08:00", "missing"),
         ("2026-09-05-03:00", "2026-09-05-23:00", "missing"),
     ]
-    found = shop.account()
-    assert (found.settled_until().key, found.missing) == ("2026-09-06-09:00", [])
+    assert (shop.settled_until(), shop.account().missing) == ("2026-09-06-09:00", [])
 
 
 def test_a_failing_hour_is_tried_again_later_and_later(shop: Works):
@@ -143,9 +155,8 @@ def test_a_destination_that_was_down_is_caught_up_alone(shop: Works):
     assert shop.account().outstanding() == []
 
 
-def test_the_cursor_spares_settled_history_and_forgets_it_when_a_destination_is_added(shop: Works):
-    shop.settings.reconcile.__dict__["horizon_hours"] = 2
-    shop.at("2026-09-05T05:50").settle()
+def test_the_cursor_spares_settled_history_and_forgets_it_when_a_destination_is_added(short_sighted: Works):
+    shop = short_sighted
     held = json.loads(shop.cursor or "{}")
     assert (held["settled"], held["open"]) == ("2026-09-05-03:00", [])
 
@@ -156,9 +167,8 @@ def test_the_cursor_spares_settled_history_and_forgets_it_when_a_destination_is_
     assert (hours_of(request)[0], assets_of(request)) == ("2026-09-05-01:00", {"posthog"})
 
 
-def test_an_old_hour_that_becomes_stale_is_rerun_whatever_its_age(shop: Works):
-    shop.settings.reconcile.__dict__["horizon_hours"] = 2
-    shop.at("2026-09-05T05:50").settle()
+def test_an_old_hour_that_becomes_stale_is_rerun_whatever_its_age(short_sighted: Works):
+    shop = short_sighted
     with Warehouse.of(shop.settings, shop.lake).connect() as con:
         mark_stale(con, "shop", [Hour.from_key("2026-09-05-00:00")], shop.clock.now)
     [request] = shop.tick()

@@ -131,4 +131,4 @@ def test_a_score_that_comes_days_later_finds_its_trace(tmp_path: Path, life: Lif
         world.at("2026-09-10T10:50").settle()
         late = world.posthog_events()["score late"]
         assert (late["distinct_id"], late["properties"]["langfuse_trace_name"]) == ("u1", "chat")
-        assert world.account().settled_until().key == "2026-09-10-10:00"
+        assert world.settled_until() == "2026-09-10-10:00"

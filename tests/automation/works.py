@@ -129,6 +129,10 @@ class Works:
         job = self.definitions.resolve_job_def(f"{self.settings.name}_audit")
         return job.execute_in_process(instance=self.instance, raise_on_error=False)
 
+    def settled_until(self) -> str | None:
+        until = self.account().settled_until()
+        return until.key if until else None
+
     def account(self) -> ProjectAccount:
         return account(self.settings, self.lake, Warehouse.of(self.settings, self.lake), now=self.clock.now)
 
@@ -169,7 +173,7 @@ def works(folder: Path, store: Store, *, start: str, now: str, **settings: Any) 
     """A running world. `settings` go over what a project of two destinations has by default."""
     store.project = langfuse.Project(id=store.project.id, name=store.project.name, keys=(KEY,))
     clock = VirtualClock(datetime.fromisoformat(now).replace(tzinfo=timezone.utc), folder / "clock")
-    apps = {
+    apps: dict[str, Any] = {
         "langfuse": langfuse.create_app(store, clock=clock),
         "mixpanel": mixpanel.create_app(tokens={"mp-works": 1}, clock=clock),
         "posthog": posthog.create_app(tokens={"phc_works": 1}, clock=clock),
