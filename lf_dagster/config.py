@@ -94,6 +94,13 @@ class LangfuseSettings(Settings):
     ca_bundle: str | None = Field(None, description="Path of a CA bundle for a self-hosted server.")
     content: bool = Field(False, description="Also read inputs and outputs (slower, larger).")
     full_metadata: bool = Field(False, description="Read metadata values beyond 200 characters on the v2 path.")
+    max_lost_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of an hour's rows that a re-read may lose; one that loses more (and more than 50 rows) "
+        "fails and writes nothing. 1.0: any.",
+    )
 
 
 class Filters(Settings):
@@ -122,6 +129,13 @@ class DestinationSettings(Settings):
         None, description="Name of the variable with a salt; when given, user ids are sent as salted SHA-256."
     )
     parallel_requests: int = Field(4, ge=1, le=20, description="Requests in flight at once.")
+    hold_hours: int = Field(
+        0,
+        ge=0,
+        le=720,
+        description="Events are first sent when their hour is this many hours old, so that users and costs that come "
+        "late are there. 0: at once.",
+    )
 
 
 class MixpanelSettings(DestinationSettings):
@@ -134,6 +148,11 @@ class MixpanelSettings(DestinationSettings):
     project_id: str | None = Field(None, description="Mandatory with a service account.")
     batch_events: int = Field(2000, ge=1, le=2000, description="Events per request; Mixpanel's limit is 2000.")
     batch_bytes: int = Field(1_900_000, ge=1000, le=9_500_000, description="Uncompressed bytes per request.")
+    on_change: Literal["resend", "keep"] = Field(
+        "resend",
+        description="resend: a changed event is sent again under its key, reports usually show the newest copy; keep: "
+        "what Mixpanel has stays as it is.",
+    )
 
 
 class PosthogSettings(DestinationSettings):
@@ -144,6 +163,51 @@ class PosthogSettings(DestinationSettings):
     protocol: Literal["auto", "v1", "batch"] = Field("auto", description="Capture V1 where served, else /batch/.")
     batch_events: int = Field(1000, ge=1, le=1000, description="Events per request.")
     batch_bytes: int = Field(5_000_000, ge=1000, le=9_500_000, description="Uncompressed bytes per request.")
+    on_delete: Literal["keep", "tombstone"] = Field(
+        "keep",
+        description="keep: events that were deleted in Langfuse stay; tombstone: they are replaced by one that has no "
+        "property but `langfuse_deleted`.",
+    )
+
+
+class ReconcileSettings(Settings):
+    """How an hour is kept right after it was first shipped: when it is read again, and how much at once."""
+
+    enabled: bool = Field(True, description="Whether the sensor that asks for reruns is on when it is first loaded.")
+    horizon_hours: int = Field(
+        168, ge=1, le=960, description="How far back hours are compared with Langfuse: changes of older hours are seen "
+        "by a rerun that somebody asks for."
+    )  # fmt: skip
+    revisit_hours: tuple[int, ...] = Field(
+        (3, 24, 168),
+        description="Ages at which an hour is read again, since edits leave no trace that could be asked for.",
+    )
+    audit_every_hours: int = Field(
+        2, ge=0, le=24, description="How often counts and costs of all hours are compared with Langfuse's metrics; at "
+        "most four calls each time, of 100 a day on the smallest plan. 0: never."
+    )  # fmt: skip
+    runs_in_flight: int = Field(2, ge=1, le=16, description="Runs of this project that may wait or run at once.")
+    grace_minutes: int = Field(
+        15, ge=0, description="How long after its scheduled run an hour may be missing before it is asked for."
+    )
+
+    @field_validator("revisit_hours")
+    @classmethod
+    def _ages_rise(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(age <= 0 for age in value):
+            raise ValueError(f"ages in hours, greater than 0, not {value}")
+        return tuple(sorted(set(value)))
+
+
+class ChecksSettings(Settings):
+    """What the checks on the assets of an hour take for good."""
+
+    max_rejected_share: float = Field(
+        0.01, ge=0, le=1, description="Share of an hour's events that a destination may reject without a warning."
+    )
+    fresh_minutes: int = Field(
+        60, ge=1, description="Minutes after its scheduled run within which an hour has to be at a destination."
+    )
 
 
 class ProjectSettings(Settings):
@@ -161,6 +225,8 @@ class ProjectSettings(Settings):
     )
     observation_events: bool = Field(False, description="Also ship one event per observation.")
     hours_per_run: int = Field(24, ge=1, le=168, description="Hours that a backfill gives to one run.")
+    reconcile: ReconcileSettings = Field(default_factory=ReconcileSettings)  # pyright: ignore[reportArgumentType]
+    checks: ChecksSettings = Field(default_factory=ChecksSettings)  # pyright: ignore[reportArgumentType]
     schedule_minute: int = Field(30, ge=0, le=59, description="Minute at which the hour just ended is run.")
     owners: tuple[str, ...] = Field((), description="Dagster owners: `team:name` or an e-mail address.")
 
@@ -201,6 +267,10 @@ def environment_settings(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
             settings[field] = env[variable]
     if env.get("LF_DAGSTER_OBSERVATION_EVENTS"):
         settings["observation_events"] = env["LF_DAGSTER_OBSERVATION_EVENTS"]
+    if reconcile := _reconcile_settings(env):
+        settings["reconcile"] = reconcile
+    if checks := {field: env[name] for name, field in _CHECKS_VARIABLES.items() if env.get(name)}:
+        settings["checks"] = checks
     for name, destination in _destination_settings(env).items():
         if "LF_DAGSTER_EXCLUDE_ENVIRONMENTS" in env:
             excluded = _split(env["LF_DAGSTER_EXCLUDE_ENVIRONMENTS"])
@@ -216,6 +286,34 @@ _PROJECT_VARIABLES = {
 }
 
 
+_RECONCILE_VARIABLES = {
+    "LF_DAGSTER_RECONCILE": "enabled",
+    "LF_DAGSTER_HORIZON_HOURS": "horizon_hours",
+    "LF_DAGSTER_AUDIT_EVERY_HOURS": "audit_every_hours",
+    "LF_DAGSTER_RUNS_IN_FLIGHT": "runs_in_flight",
+    "LF_DAGSTER_GRACE_MINUTES": "grace_minutes",
+}
+
+
+_CHECKS_VARIABLES = {
+    "LF_DAGSTER_MAX_REJECTED_SHARE": "max_rejected_share",
+    "LF_DAGSTER_FRESH_MINUTES": "fresh_minutes",
+}
+
+
+def _reconcile_settings(env: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {field: env[name] for name, field in _RECONCILE_VARIABLES.items() if env.get(name)}
+    if "LF_DAGSTER_REVISIT_HOURS" in env:
+        found["revisit_hours"] = _split(env["LF_DAGSTER_REVISIT_HOURS"])
+    return found
+
+
+_DESTINATION_VARIABLES = {
+    "mixpanel": {"MIXPANEL_HOLD_HOURS": "hold_hours", "MIXPANEL_ON_CHANGE": "on_change"},
+    "posthog": {"POSTHOG_HOLD_HOURS": "hold_hours", "POSTHOG_ON_DELETE": "on_delete"},
+}
+
+
 def _destination_settings(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     if env.get("MIXPANEL_PROJECT_TOKEN"):
@@ -226,6 +324,9 @@ def _destination_settings(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
             found["mixpanel"]["host"] = host
     if env.get("POSTHOG_API_KEY"):
         found["posthog"] = {"host": env["POSTHOG_HOST"]} if env.get("POSTHOG_HOST") else {}
+    for name, destination in found.items():
+        variables = _DESTINATION_VARIABLES[name]
+        destination.update({field: env[variable] for variable, field in variables.items() if env.get(variable)})
     return found
 
 

@@ -134,3 +134,21 @@ def test_reconciling_is_set_by_variables_too():
     assert load_project({}, {"LF_DAGSTER_REVISIT_HOURS": ""}).reconcile.revisit_hours == ()
     with pytest.raises(ConfigError, match="greater than 0"):
         load_project({}, {"LF_DAGSTER_REVISIT_HOURS": "0,3"})
+
+
+def test_late_changes_at_a_destination_are_set_by_the_environment():
+    env = {
+        "MIXPANEL_PROJECT_TOKEN": "t",
+        "MIXPANEL_HOLD_HOURS": "24",
+        "MIXPANEL_ON_CHANGE": "keep",
+        "POSTHOG_API_KEY": "phc_k",
+        "POSTHOG_HOLD_HOURS": "48",
+        "POSTHOG_ON_DELETE": "tombstone",
+    }
+    project = load_project({}, env)
+    assert project.mixpanel is not None
+    assert project.posthog is not None
+    assert (project.mixpanel.hold_hours, project.mixpanel.on_change) == (24, "keep")
+    assert (project.posthog.hold_hours, project.posthog.on_delete) == (48, "tombstone")
+    with pytest.raises(ConfigError, match="hold_hours"):
+        load_project({}, {**env, "POSTHOG_HOLD_HOURS": "721"})

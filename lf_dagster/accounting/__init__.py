@@ -5,6 +5,7 @@ from lf_dagster.accounting.audit import Audit, AuditedHour, audit_source, hours_
 from lf_dagster.accounting.demands import REPORTED_FROM, Demand, Failures, plan_demands
 from lf_dagster.accounting.holdings import Delivery, Holding, read_holdings
 from lf_dagster.accounting.identity import SourceIdentity
+from lf_dagster.accounting.lag import allowed_lag, arrived_until, lag_of
 from lf_dagster.accounting.needs import REASONS, Need, State
 
 __all__ = [
@@ -23,9 +24,12 @@ __all__ = [
     "SourceIdentity",
     "State",
     "account",
+    "allowed_lag",
+    "arrived_until",
     "audit_source",
     "due_hours",
     "hours_in_horizon",
+    "lag_of",
     "last_audit",
     "needs_by_hour",
     "plan_demands",

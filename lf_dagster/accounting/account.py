@@ -16,10 +16,10 @@ from lf_dagster.warehouse import Warehouse
 
 COUNTS = (
     *("events", "delivered", "rejected", "skipped", "outstanding", "gone"),
-    *("deleted", "identity_changed", "held", "kept_back"),
+    *("deleted", "identity_changed", "held", "awaiting", "kept_back"),
 )
 """Counts of an hour at a destination, as its ledger's footer has them. events = delivered + rejected + skipped +
-outstanding; gone and deleted are no longer among the events; the last three are among delivered and skipped."""
+outstanding; gone and deleted are no longer among the events; the last four are among delivered and skipped."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The Dagster assets of a project: thin glue around source, warehouse, events and destinations."""
 
+from lf_dagster.assets.audit import build_audit_asset
 from lf_dagster.assets.common import WAREHOUSE_POOL, asset_key
 from lf_dagster.assets.deliveries import DeliveryConfig, build_delivery_asset
 from lf_dagster.assets.models import build_event_assets, build_typed_assets, build_view_specs
@@ -9,6 +10,7 @@ __all__ = [
     "WAREHOUSE_POOL",
     "DeliveryConfig",
     "asset_key",
+    "build_audit_asset",
     "build_delivery_asset",
     "build_event_assets",
     "build_raw_assets",

@@ -10,8 +10,9 @@ from typing import Any
 import dagster as dg
 
 from lf_dagster.accounting import Audit, audit_source
-from lf_dagster.assets.common import asset_key, dagster_failures, open_lake, open_warehouse
+from lf_dagster.assets.common import asset_key, open_lake, open_warehouse, project_step
 from lf_dagster.assets.heatmap import heat_map
+from lf_dagster.assets.standing import standing
 from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings
 from lf_dagster.source import LangfuseClient
@@ -34,14 +35,16 @@ def build_audit_asset(settings: ProjectSettings) -> dg.AssetsDefinition:
         owners=list(settings.owners),
     )
     def source_audit(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        lake = open_lake(settings)
+        lake, now = open_lake(settings), utc_now()
+        warehouse = open_warehouse(settings, lake)
         with (
-            dagster_failures(context, project=settings.name, log=log),
+            project_step(context, settings, log=log),
             LangfuseClient(settings.langfuse) as client,
         ):
-            audit = audit_source(settings, lake, open_warehouse(settings, lake), client, now=utc_now())
+            audit = audit_source(settings, lake, warehouse, client, now=now)
+            facts = standing(context.instance, settings, lake, warehouse, now=now)
         _log(settings.name, audit)
-        return dg.MaterializeResult(metadata=audit_metadata(audit))
+        return dg.MaterializeResult(metadata={**audit_metadata(audit), **facts})
 
     return source_audit
 

@@ -12,7 +12,7 @@ import dagster as dg
 from lf_dagster.config import ProjectSettings
 from lf_dagster.errors import LfDagsterError, RetryableError
 from lf_dagster.hours import Hour
-from lf_dagster.lake import Lake
+from lf_dagster.lake import Lake, hold
 from lf_dagster.warehouse import Warehouse
 
 WAREHOUSE_POOL = "lf_dagster_warehouse"
@@ -60,12 +60,18 @@ def record_hour(
 
 
 @contextmanager
-def dagster_failures(context: dg.AssetExecutionContext, *, project: str, log: logging.Logger) -> Iterator[None]:
-    """Turns the error tree of `lf_dagster.errors` into Dagster's: retryable ones are retried, others fail at once."""
+def project_step(
+    context: dg.AssetExecutionContext, settings: ProjectSettings, *, log: logging.Logger
+) -> Iterator[None]:
+    """What every step of a project does: its run is marked as alive, and our errors become Dagster's.
+
+    Of the error tree of `lf_dagster.errors`, retryable ones are retried, others fail at once.
+    """
+    hold(open_lake(settings), context.run.run_id)
     try:
         yield
     except LfDagsterError as error:
-        error.with_context(project=project)
+        error.with_context(project=settings.name)
         log.error("%s", error)
         if isinstance(error, RetryableError) and context.retry_number < len(STEP_RETRY_WAITS):
             wait = max(error.retry_after or 0.0, STEP_RETRY_WAITS[context.retry_number])

@@ -4,25 +4,28 @@ No `from __future__ import annotations` here: Dagster reads the annotations of a
 """
 
 import logging
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from lf_dagster.accounting import SourceIdentity
+from lf_dagster.assets.checks import DELIVERY_CHECKS, HourChecks, check_specs, delivery_findings, newly_complete
 from lf_dagster.assets.common import (
     WAREHOUSE_POOL,
     asset_key,
-    dagster_failures,
     hours_of,
     open_lake,
     open_warehouse,
+    project_step,
     record_hour,
 )
 from lf_dagster.assets.metadata import delivery_metadata
 from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings
-from lf_dagster.destinations import HourDelivery, deliver, open_destination
+from lf_dagster.destinations import HourDelivery, Ledger, deliver, open_destination, waits_for_traces
 from lf_dagster.events import event_models
 
 log = logging.getLogger(__name__)
@@ -31,12 +34,20 @@ _DESCRIPTIONS = {
     "mixpanel": "Events of the hour in Mixpanel, through strict import. A rerun sends what is new or changed.",
     "posthog": "Events of the hour in PostHog, through Capture V1 or /batch/. A rerun sends what is new or changed.",
 }
+_FRESHNESS = (
+    " Freshness looks at the newest materialisation alone, whichever hour it was: `lf-dagster status` has the real lag."
+)
 
 
 class DeliveryConfig(dg.Config):
     """Launch-time options of a delivery."""
 
     resend: bool = Field(False, description="Send every event again, with the same ids, not only changed ones.")
+    wait_for_traces: bool = Field(
+        False,
+        description="Hold back new events without user whose trace may lie in an hour that is not extracted yet: once "
+        "sent without user they keep that. The reconcile sensor asks for this while it makes up history.",
+    )
 
 
 def build_delivery_asset(
@@ -56,24 +67,46 @@ def build_delivery_asset(
         backfill_policy=backfill_policy,
         group_name=settings.name,
         kinds={destination},
-        description=_DESCRIPTIONS[destination],
+        description=_DESCRIPTIONS[destination] + _FRESHNESS,
         owners=list(settings.owners),
         pool=WAREHOUSE_POOL,
+        check_specs=check_specs(key, DELIVERY_CHECKS, partitions),
+        freshness_policy=_freshness(settings),
     )
-    def delivery(context: dg.AssetExecutionContext, config: DeliveryConfig) -> dg.MaterializeResult[Any]:
-        with dagster_failures(context, project=settings.name, log=log):
-            hours = _deliver(context, settings, destination, resend=config.resend)
+    def delivery(
+        context: dg.AssetExecutionContext, config: DeliveryConfig
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+        with project_step(context, settings, log=log), HourChecks(context, key) as checks:
+            hours = _deliver(context, settings, destination, checks, config)
         _log_totals(settings.name, destination, hours)
-        return dg.MaterializeResult()
+        yield dg.MaterializeResult()
+        yield from checks.results()
 
     return delivery
 
 
+def _freshness(settings: ProjectSettings) -> dg.FreshnessPolicy:
+    """Something lands every hour: a warning when that is overdue, a failure after three times as long."""
+    expected = timedelta(hours=1, minutes=settings.checks.fresh_minutes)
+    return dg.FreshnessPolicy.time_window(warn_window=expected, fail_window=3 * expected)
+
+
 def _deliver(
-    context: dg.AssetExecutionContext, settings: ProjectSettings, destination: str, *, resend: bool
+    context: dg.AssetExecutionContext,
+    settings: ProjectSettings,
+    destination: str,
+    checks: HourChecks,
+    config: DeliveryConfig,
 ) -> list[HourDelivery]:
     key, hours, lake = asset_key(settings.name, destination), hours_of(context), open_lake(settings)
     source = SourceIdentity.of(lake, settings.name, hours)
+    ledger = Ledger(lake, settings.name, destination)
+    newly = {hour: newly_complete(ledger.facts(hour), context.run.run_id) for hour in hours}
+
+    def on_hour(done: HourDelivery) -> None:
+        record_hour(context, key, done.hour, delivery_metadata(done), at_once=True)
+        checks.found(done.hour, delivery_findings(done, settings, landed_at=utc_now(), newly=newly[done.hour]))
+
     with open_destination(destination, settings) as opened:
         return deliver(
             opened,
@@ -86,8 +119,9 @@ def _deliver(
             hours=hours,
             run_id=context.run.run_id,
             now=utc_now(),
-            resend=resend,
-            on_hour=lambda done: record_hour(context, key, done.hour, delivery_metadata(done), at_once=True),
+            resend=config.resend,
+            waits=waits_for_traces(settings, lake, hours) if config.wait_for_traces else {},
+            on_hour=on_hour,
         )
 
 

@@ -13,10 +13,10 @@ from lf_dagster.accounting import SourceIdentity
 from lf_dagster.assets.common import (
     WAREHOUSE_POOL,
     asset_key,
-    dagster_failures,
     hours_of,
     open_lake,
     open_warehouse,
+    project_step,
     record_hour,
 )
 from lf_dagster.assets.metadata import PARTITION_ROWS, column_lineage, column_schema
@@ -101,7 +101,7 @@ def _layer(
     )
     def tables(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         hours, lake = hours_of(context), open_lake(settings)
-        with dagster_failures(context, project=settings.name, log=log):
+        with project_step(context, settings, log=log):
             result = run(context, lake, hours, SourceIdentity.of(lake, settings.name, hours))
         _log_totals(settings.name, layer, result)
         for key in sorted(context.selected_asset_keys):

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from lf_dagster.accounting import last_audit
 from lf_dagster.assets.checks import RAW_CHECKS, HourChecks, check_specs, source_findings
-from lf_dagster.assets.common import SETTINGS_METADATA, asset_key, dagster_failures, hours_of, open_lake, record_hour
+from lf_dagster.assets.common import SETTINGS_METADATA, asset_key, hours_of, open_lake, project_step, record_hour
 from lf_dagster.assets.metadata import extract_metadata
 from lf_dagster.config import ProjectSettings, ReadPath
 from lf_dagster.hours import Hour
@@ -94,12 +94,14 @@ def build_raw_assets(
         can_subset=True,
         check_specs=check_specs(observations, RAW_CHECKS, partitions),
     )
-    def raw(context: dg.AssetExecutionContext, config: ExtractConfig) -> Iterator[dg.MaterializeResult[Any]]:
-        checks = HourChecks(context, observations)
-        with dagster_failures(context, project=settings.name, log=log):
+    def raw(
+        context: dg.AssetExecutionContext, config: ExtractConfig
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+        with project_step(context, settings, log=log), HourChecks(context, observations) as checks:
             _extract(context, settings, checks, accept_deletions=config.accept_deletions)
         for key in sorted(context.selected_asset_keys):
-            yield dg.MaterializeResult(asset_key=key, check_results=checks.results() if key == observations else [])
+            yield dg.MaterializeResult(asset_key=key)
+        yield from checks.results()
 
     return raw
 
@@ -129,7 +131,7 @@ def _extract(
             key = asset_key(settings.name, f"raw_{extract.stream}")
             record_hour(context, key, extract.hour, extract_metadata(extract), at_once=True)
         if extract.stream == "observations":
-            checks.record(extract.hour, source_findings(extract, audited.get(extract.hour)))
+            checks.found(extract.hour, source_findings(extract, audited.get(extract.hour)))
 
     with LangfuseClient(settings.langfuse) as client:
         source = client.describe()

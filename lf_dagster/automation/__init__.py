@@ -1,7 +1,7 @@
 """What starts runs by itself, and what runs say about hours."""
 
+from lf_dagster.assets.runs import failures_of, last_failure
 from lf_dagster.automation.reconcile import build_reconcile_sensor
-from lf_dagster.automation.runs import failures_of, last_failure
 from lf_dagster.automation.schedule import (
     build_audit_job,
     build_audit_schedule,

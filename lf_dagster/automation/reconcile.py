@@ -26,7 +26,7 @@ from lf_dagster.accounting import (
     plan_demands,
 )
 from lf_dagster.assets import asset_key
-from lf_dagster.automation.runs import (
+from lf_dagster.assets.runs import (
     PROJECT_TAG,
     RANGE_END,
     RANGE_START,
@@ -40,10 +40,10 @@ from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings, secret
 from lf_dagster.errors import ConfigError, WarehouseLocked
 from lf_dagster.hours import Hour
-from lf_dagster.lake import Lake
+from lf_dagster.lake import Lake, is_dead
 from lf_dagster.warehouse import Warehouse
 
-TICK_SECONDS = 60
+TICK_SECONDS = 30
 _LOCK_TIMEOUT_SECONDS = 2.0
 """A tick does not wait for a run that writes: the next tick looks again."""
 
@@ -72,7 +72,7 @@ def _tick(
     now = utc_now()
     try:
         _require_keys(settings)
-        running = open_runs(context.instance, settings.name)
+        running = _living_runs(context.instance, settings)
         failures = failures_of(context.instance, settings.name)
         found = _look(settings, Cursor.parse(context.cursor, settings), now, failures)
     except (ConfigError, WarehouseLocked) as error:
@@ -92,6 +92,17 @@ def _tick(
     for demand in demands:
         context.log.info("%s: asking for %s", settings.name, _described(demand))
     return dg.SensorResult(run_requests=requests, cursor=cursor)
+
+
+def _living_runs(instance: dg.DagsterInstance, settings: ProjectSettings) -> list[dg.DagsterRun]:
+    """Runs that wait or run. A run whose process is gone without Dagster noticing, as when the machine went down, is
+    recorded as failed: else its hours would be taken for busy until its time limit."""
+    lake = Lake(settings.data)
+    runs = open_runs(instance, settings.name)
+    dead = [run for run in runs if run.status == dg.DagsterRunStatus.STARTED and is_dead(lake, run.run_id)]
+    for run in dead:
+        instance.report_run_failed(run, "The process of this run is gone: it was killed, or the machine went down.")
+    return [run for run in runs if run not in dead]
 
 
 def _require_keys(settings: ProjectSettings) -> None:

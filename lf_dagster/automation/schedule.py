@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from lf_dagster.assets import asset_key
-from lf_dagster.automation.runs import PROJECT_TAG, REASON_TAG, REQUESTED_TAG, hours_of_run, open_runs
+from lf_dagster.assets.runs import PROJECT_TAG, REASON_TAG, REQUESTED_TAG, hours_of_run, open_runs
 from lf_dagster.config import ProjectSettings
 from lf_dagster.hours import Hour, parse_hour
 

@@ -5,6 +5,7 @@ from lf_dagster.destinations.deliver import deliver
 from lf_dagster.destinations.ledger import LEDGER_SCHEMA, Ledger
 from lf_dagster.destinations.opening import open_destination
 from lf_dagster.destinations.preview import preview
+from lf_dagster.destinations.waiting import waits_for_traces
 
 __all__ = [
     "LEDGER_SCHEMA",
@@ -17,4 +18,5 @@ __all__ = [
     "deliver",
     "open_destination",
     "preview",
+    "waits_for_traces",
 ]

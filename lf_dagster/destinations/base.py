@@ -28,8 +28,25 @@ DROPPED = "dropped"
 """The destination threw the event away for a reason that may pass (quota, limits): tried again by every run."""
 UNVERIFIED = "unverified"
 """The destination did not say what became of the event: tried again by every run."""
+WARNING = "warning"
+"""A remark of the destination on an event that it stored."""
 IDENTITY_CHANGED = "identity_changed"
-"""Skipped: sending would leave two events, since the destination would not see it as the one it already has."""
+"""Delivered under the key that it had at first, although the source now gives it another user or time. Skipped: that
+key must not be sent any more, and under the new one it would be a second event."""
+HELD = "held"
+"""Skipped: its hour is younger than `hold_hours`."""
+AWAITING_TRACE = "awaiting_trace"
+"""Skipped: it has no user, and its trace may lie in an hour that is not extracted yet."""
+CHANGE_KEPT_BACK = "change_kept_back"
+"""Delivered; what changed since is not sent (`on_change: keep`)."""
+MOVED = "moved"
+"""Gone from its hour, and now in another one."""
+DELETED = "deleted"
+"""Gone from the source, but at the destination."""
+TOMBSTONED = "tombstoned"
+"""As `deleted`, but the destination has no more than its key and the mark that it was deleted."""
+NOT_SHIPPED = "not_shipped"
+"""Gone because events of its kind are no longer shipped."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +157,14 @@ class Destination(Protocol):
 class HourDelivery:
     """One hour at one destination: events = delivered + rejected + skipped.
 
-    `delivered`, `rejected`, `skipped` say how the hour stands now; `sent` events were transmitted by this run,
-    `unchanged` were there already, `gone` are at the destination but no longer in the source. `bytes` and `requests`
-    are those on the wire, retries included. `reasons` counts the ledger's reasons, `first_rejections` are up to 5
-    of the rejected events.
+    `delivered`, `rejected`, `skipped` say how the hour stands now; `sent` events were transmitted by this run
+    (tombstones included), `unchanged` were there already. `identity_changed` are at the destination under a key that
+    the source no longer gives them, `kept_back` of the delivered have a change that is not sent, `held` of the
+    skipped wait for their hour to age, `awaiting` for the hour of their trace to be extracted. `retryable` of the
+    rejected may be taken another time. `gone` are no longer in the hour: `deleted` of them were delivered and are no
+    longer in the source, `tombstoned` of those are stripped at the destination. `bytes` and `requests` are those on
+    the wire, retries included. `reasons` counts the ledger's reasons, `first_rejections` are up to 5 of the rejected
+    events.
     """
 
     hour: Hour
@@ -154,6 +175,11 @@ class HourDelivery:
     sent: int
     unchanged: int
     gone: int
+    deleted: int
+    tombstoned: int
+    identity_changed: int
+    held: int
+    kept_back: int
     requests: int
     bytes: int
     retries: int
@@ -162,3 +188,5 @@ class HourDelivery:
     reasons: dict[str, int]
     first_rejections: list[dict[str, Any]]
     warnings: tuple[str, ...] = ()
+    awaiting: int = 0
+    retryable: int = 0

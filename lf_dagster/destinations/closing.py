@@ -5,13 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import duckdb
 
-from lf_dagster.destinations.base import HourDelivery
+from lf_dagster.destinations.base import (
+    AWAITING_TRACE,
+    CHANGE_KEPT_BACK,
+    DELETED,
+    DROPPED,
+    HELD,
+    TOMBSTONED,
+    UNVERIFIED,
+    HourDelivery,
+)
+from lf_dagster.destinations.hot_keys import mask
 from lf_dagster.destinations.ledger import Ledger
-from lf_dagster.destinations.plan import HourPlan, mask
+from lf_dagster.destinations.plan import HourPlan
 from lf_dagster.errors import FatalError
 from lf_dagster.hours import Hour
 from lf_dagster.http import HttpStats
@@ -28,12 +39,35 @@ class _Account:
     rejected: int = 0
     skipped: int = 0
     gone: int = 0
+    deleted: int = 0
+    tombstoned: int = 0
+    identity_changed: int = 0
+    held: int = 0
+    kept_back: int = 0
+    awaiting: int = 0
+    retryable: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     first_rejections: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def total(self) -> int:
         return self.delivered + self.rejected + self.skipped
+
+    def add(self, events: int, *, status: str, reason: str | None, gone: bool, there: bool, other_key: bool) -> None:
+        """Count events that are alike; `there`: at the destination, `other_key`: not under the source's identity."""
+        self.gone += events * gone
+        self.deleted += events * (gone and there and reason in (DELETED, TOMBSTONED))
+        self.tombstoned += events * (gone and reason == TOMBSTONED)
+        if gone:
+            return
+        setattr(self, status, getattr(self, status) + events)
+        self.identity_changed += events * other_key
+        self.held += events * (reason == HELD)
+        self.kept_back += events * (reason == CHANGE_KEPT_BACK)
+        self.awaiting += events * (reason == AWAITING_TRACE)
+        self.retryable += events * (status == "rejected" and (reason or "").startswith((DROPPED, UNVERIFIED)))
+        if reason:
+            self.reasons[reason] = self.reasons.get(reason, 0) + events
 
 
 def close_unchanged(
@@ -48,7 +82,7 @@ def close_unchanged(
     for plan in idle:
         account = accounts.get(plan.hour, _Account())
         known = None if files[plan.hour].parts else ledger.facts(plan.hour)
-        if account.total == plan.events and _stands(known, _counts(plan, account, outstanding=0)):
+        if account.total == plan.events and _stands(known, _facts(plan, account, outstanding=0)):
             yield _result(plan, account, sent=0, stats=HttpStats(), duration_seconds=0.0)
 
 
@@ -62,10 +96,14 @@ def close_hour(
     stats: HttpStats,
     run_id: str,
     started: float,
+    now: datetime,
 ) -> HourDelivery:
     """Merge the hour's ledger and count it. `settled` of the planned sends have an answer; `started` is monotonic.
 
-    The file's facts are `events`, `delivered`, `rejected`, `skipped`, `outstanding` (not settled), `gone`, `run_id`.
+    The file's facts are `events`, `delivered`, `rejected`, `skipped`, `outstanding` (not settled), the counts of
+    `HourDelivery` from `gone` to `kept_back`, `awaiting` and `retryable`, `awaiting_gap` (the hour to wait for),
+    `run_id`, `delivered_at` (`now`, ISO) and, when nothing is outstanding, `events_build`: which build of the event
+    tables was looked at.
     Raises FatalError when a complete hour's events are not all accounted for; then nothing is replaced.
     """
     files = ledger.load(con, "merged", [plan.hour])
@@ -73,7 +111,7 @@ def close_hour(
     outstanding = plan.send - settled
     if outstanding == 0:
         _balance(plan, account)
-    facts = {**_counts(plan, account, outstanding=outstanding), "run_id": run_id}
+    facts = {**_facts(plan, account, outstanding=outstanding), "run_id": run_id, "delivered_at": now.isoformat()}
     ledger.merge(con, workspace, plan.hour, table="merged", facts=facts)
     ledger.remove_parts(part for item in files for part in item.parts)
     return _result(plan, account, sent=settled, stats=stats, duration_seconds=time.monotonic() - started)
@@ -89,7 +127,7 @@ def _result(plan: HourPlan, account: _Account, *, sent: int, stats: HttpStats, d
         skipped=account.skipped,
         sent=sent,
         unchanged=plan.unchanged,
-        gone=account.gone,
+        **_details(account),
         requests=wire["requests"],
         bytes=wire["bytes_sent"],
         retries=wire["retries"],
@@ -104,12 +142,9 @@ def _result(plan: HourPlan, account: _Account, *, sent: int, stats: HttpStats, d
 def _accounts(con: duckdb.DuckDBPyConnection) -> dict[Hour, _Account]:
     """How each hour of the table `merged` stands."""
     accounts: dict[Hour, _Account] = {}
-    for hour, gone, status, reason, events in con.execute(_STATUSES).fetchall():
+    for hour, status, reason, gone, there, other_key, events in con.execute(_STATUSES).fetchall():
         account = accounts.setdefault(Hour(hour), _Account())
-        name = "gone" if gone else status
-        setattr(account, name, getattr(account, name) + events)
-        if reason and not gone:
-            account.reasons[reason] = account.reasons.get(reason, 0) + events
+        account.add(events, status=status, reason=reason, gone=gone, there=there, other_key=other_key)
     if any(account.rejected for account in accounts.values()):
         for hour, *row in con.execute(_REJECTIONS).fetchall():
             item = dict(zip(_REJECTION, row, strict=True))
@@ -119,7 +154,9 @@ def _accounts(con: duckdb.DuckDBPyConnection) -> dict[Hour, _Account]:
 
 
 _STATUSES = """
-SELECT partition_hour, gone_at IS NOT NULL AS gone, status, reason, count(*) AS events FROM merged
+SELECT partition_hour, status, reason, gone_at IS NOT NULL AS gone, delivered_identity IS NOT NULL AS there,
+    coalesce(delivered_identity <> identity, false) AS other_key, count(*) AS events
+FROM merged
 GROUP BY ALL ORDER BY events DESC, reason
 """
 _REJECTION = ("kind", "event", "entity_id", "event_id", "distinct_id", "reason")
@@ -130,15 +167,31 @@ ORDER BY partition_hour, time_ms, event_id, event
 """
 
 
-def _counts(plan: HourPlan, account: _Account, *, outstanding: int) -> dict[str, int]:
-    return {
+_DETAILS = (
+    *("gone", "deleted", "tombstoned", "identity_changed", "held", "kept_back"),
+    *("awaiting", "retryable"),
+)
+
+
+def _details(account: _Account) -> dict[str, int]:
+    return {name: getattr(account, name) for name in _DETAILS}
+
+
+def _facts(plan: HourPlan, account: _Account, *, outstanding: int) -> dict[str, str]:
+    counts = {
         "events": plan.events,
         "delivered": account.delivered,
         "rejected": account.rejected,
         "skipped": account.skipped,
         "outstanding": outstanding,
-        "gone": account.gone,
+        **_details(account),
     }
+    facts = {name: str(number) for name, number in counts.items()}
+    if plan.awaited is not None:
+        facts["awaiting_gap"] = plan.awaited.key
+    if plan.events_build is not None and outstanding == 0:
+        facts["events_build"] = plan.events_build
+    return facts
 
 
 def _balance(plan: HourPlan, account: _Account) -> None:
@@ -151,5 +204,5 @@ def _balance(plan: HourPlan, account: _Account) -> None:
         )
 
 
-def _stands(facts: dict[str, str] | None, counts: dict[str, int]) -> bool:
-    return facts is not None and all(facts.get(name) == str(count) for name, count in counts.items())
+def _stands(known: dict[str, str] | None, facts: dict[str, str]) -> bool:
+    return known is not None and all(known.get(name) == value for name, value in facts.items())

@@ -19,16 +19,20 @@ from lf_dagster.destinations.base import Destination, HourDelivery, ProtocolChan
 from lf_dagster.destinations.ledger import Ledger
 from lf_dagster.destinations.locks import lock_hours
 from lf_dagster.destinations.plan import Plan, Planner
+from lf_dagster.destinations.policy import Policy
 from lf_dagster.destinations.shipment import Shipment
+from lf_dagster.destinations.statements import KEPT_KEYS
+from lf_dagster.destinations.waiting import NOBODY, Waits
 from lf_dagster.errors import LfDagsterError
 from lf_dagster.hours import Hour
 from lf_dagster.lake import Lake, Workspace
 from lf_dagster.warehouse import Warehouse
+from lf_dagster.warehouse.hours import build_ids
 
 logger = logging.getLogger(__name__)
 
 PrepareSql = Callable[[str], str]
-"""From a destination's protocol to the SQL of its prepared events."""
+"""From a destination's protocol to the SQL of its prepared events, which takes their keys from `KEPT_KEYS`."""
 LOCK_TIMEOUT_SECONDS = 600.0
 
 
@@ -45,6 +49,7 @@ def deliver(
     run_id: str,
     now: datetime,
     resend: bool = False,
+    waits: Waits = NOBODY,
     on_hour: Callable[[HourDelivery], None] | None = None,
     prepare: PrepareSql | None = None,
     clock: Callable[[], datetime] = utc_now,
@@ -52,9 +57,10 @@ def deliver(
 ) -> list[HourDelivery]:
     """Deliver the hours, oldest first; the result is in the order of the hours.
 
-    Sends what is new or changed against the ledger (`resend`: everything), under ids that never change. `now` is
-    what event times are judged by. `on_hour` is called from this thread as soon as an hour is complete. `prepare`
-    replaces `events.prepared_sql`.
+    Sends what is new or changed against the ledger (`resend`: everything), under keys that never change once an event
+    is delivered. `waits`: what new events without user wait for (`waits_for_traces`). `now` is what event times and
+    ages of hours are judged by. `on_hour` is called from this thread as soon as an hour is complete. `prepare` replaces
+    `events.prepared_sql`.
 
     Raises FatalError or RetryableError of the first request that failed for good, once the requests in flight have
     ended; everything that was acknowledged stays in the ledger, and hours already reported stay delivered.
@@ -65,8 +71,9 @@ def deliver(
     if prepare is None:
         prepare = events_sql(destination.name, project, project_id=project_id, project_name=project_name, host=host)
     ledger = Ledger(lake, project.name, destination.name)
+    policy = Policy.of(project, destination.name, resend=resend, waits=waits)
     delivery = _Delivery(
-        destination, ledger, warehouse, prepare=prepare, run_id=run_id, now=now, resend=resend, clock=clock
+        destination, ledger, warehouse, prepare=prepare, run_id=run_id, now=now, policy=policy, clock=clock
     )
     done: dict[Hour, HourDelivery] = {}
 
@@ -100,7 +107,7 @@ class _Delivery:
         prepare: PrepareSql,
         run_id: str,
         now: datetime,
-        resend: bool,
+        policy: Policy,
         clock: Callable[[], datetime],
     ) -> None:
         self._destination = destination
@@ -109,7 +116,7 @@ class _Delivery:
         self._prepare = prepare
         self._run_id = run_id
         self._now = now
-        self._resend = resend
+        self._policy = policy
         self._clock = clock
 
     def run(self, hours: Sequence[Hour], workspace: Workspace, finished: Callable[[HourDelivery], None]) -> None:
@@ -135,7 +142,8 @@ class _Delivery:
                 logger.warning("%s: falling back to protocol %s", self._destination.name, self._destination.protocol)
 
     def _plan(self, hours: Sequence[Hour], workspace: Workspace) -> Plan:
-        prepared_sql = self._prepare(self._destination.protocol)
+        protocol = self._destination.protocol
+        prepared_sql = self._prepare(protocol)
         with self._warehouse.connect(read_only=True) as con:
             self._ledger.lake.register(con)
             planner = Planner(
@@ -144,9 +152,11 @@ class _Delivery:
                 self._destination,
                 hours,
                 prepared_sql,
+                protocol,
+                build_ids(con, self._ledger.project, "events", hours),
+                self._policy,
                 now=self._now,
                 run_id=self._run_id,
-                resend=self._resend,
             )
             planner.decide(repair=True)
             return planner.commit(workspace, clock=self._clock)
@@ -170,6 +180,7 @@ def events_sql(
             project_name=project_name,
             host=host,
             user_id_salt=salt,
+            kept=KEPT_KEYS,
         )
 
     return prepare

@@ -47,8 +47,10 @@ LEDGER_SCHEMA = pa.schema(
     ]
 )
 """Key: (event, event_id) within an hour. `status` is delivered, rejected or skipped; `delivered_*` say what the
-destination holds, whatever the status; `payload` is kept for rejected events; `gone_at` marks events that are no
-longer among the source's."""
+destination holds, whatever the status. `identity` is what the source says now; `delivered_identity`, where there is
+one, is the key under which the event is sent, with `distinct_id` and `time_ms` as they are sent. `payload` is kept for
+rejected events; `gone_at` marks events that are no longer among the hour's, `reason` then says what became of
+them."""
 
 COLUMNS = tuple(LEDGER_SCHEMA.names)
 _SQL_TYPES = {_TIME: "TIMESTAMPTZ", pa.int64(): "BIGINT", pa.string(): "VARCHAR"}

@@ -17,7 +17,7 @@ import msgspec
 from lf_dagster import __version__
 from lf_dagster.clock import utc_now
 from lf_dagster.destinations.answers import is_html, reason, refused, reject_credentials, reject_request
-from lf_dagster.destinations.base import DROPPED, REFUSED, UNVERIFIED, BatchOutcome
+from lf_dagster.destinations.base import DROPPED, REFUSED, UNVERIFIED, WARNING, BatchOutcome
 from lf_dagster.destinations.batching import Batch
 from lf_dagster.destinations.envelope import gzip_body
 from lf_dagster.errors import LfDagsterError, ProtocolError, RateLimited, RequestRejected, ServiceUnavailable
@@ -234,7 +234,7 @@ def interpret(batch: Batch, results: Mapping[str, _Result], *, next_attempt: int
         result = found.result if found is not None else "absent"
         details = found.details if found is not None else None
         if result == "warning":
-            notes[row] = reason("warning", str(details or "no details"))
+            notes[row] = reason(WARNING, str(details or "no details"))
         elif result == "drop":
             rejected[row] = _drop_reason(str(details or "no details"))
         elif result == "retry":

@@ -12,9 +12,11 @@ from lf_dagster.destinations.base import Destination
 from lf_dagster.destinations.deliver import PrepareSql, events_sql
 from lf_dagster.destinations.ledger import Ledger
 from lf_dagster.destinations.plan import Planner
+from lf_dagster.destinations.policy import Policy
 from lf_dagster.hours import Hour
 from lf_dagster.lake import Lake
 from lf_dagster.warehouse import Warehouse
+from lf_dagster.warehouse.hours import build_ids
 
 _QUERY = """
 SELECT p.kind, p.event, p.entity_id, p.event_id, p.time_ms, p.distinct_id, d.action,
@@ -46,9 +48,9 @@ def preview(
 ) -> list[dict[str, Any]]:
     """The first events of an hour, those to be sent first, each with what a delivery would do with it.
 
-    Keys: `kind`, `event`, `entity_id`, `event_id`, `time_ms`, `distinct_id`, `action` (send, unchanged, filtered,
-    invalid, identity_changed or refused), `reason`, `truncated` (names of properties that were cut) and `payload`
-    (the event as it would be sent). Nothing is sent, asked or written; with `protocol: auto` an event has its
+    Keys: `kind`, `event`, `entity_id`, `event_id`, `time_ms`, `distinct_id`, `action` (send, unchanged, filtered, held,
+    invalid, kept_back, identity_changed or refused), `reason`, `truncated` (names of properties that were cut) and
+    `payload` (the event as it would be sent). Nothing is sent, asked or written; with `protocol: auto` an event has its
     Capture V1 form.
     """
     if prepare is None:
@@ -62,9 +64,11 @@ def preview(
             destination,
             [hour],
             prepare(destination.assumed_protocol),
+            destination.assumed_protocol,
+            build_ids(con, ledger.project, "events", [hour]),
+            Policy.of(project, destination.name, resend=resend),
             now=now,
             run_id="preview",
-            resend=resend,
         ).decide(repair=False)
         rows = con.execute(_QUERY, {"limit": limit}).fetchall()
     return [_readable(dict(zip(_NAMES, row, strict=True))) for row in rows]

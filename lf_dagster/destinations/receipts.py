@@ -8,17 +8,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from lf_dagster.destinations.base import UNVERIFIED, BatchOutcome
+from lf_dagster.destinations.base import DELETED, TOMBSTONED, UNVERIFIED, BatchOutcome
 from lf_dagster.destinations.batching import Batch
 from lf_dagster.destinations.ledger import LEDGER_SCHEMA
 
-_HELD = ("identity", "previous_identity", "previous_hash")
-_COPIED = ("event", "event_id", "kind", "entity_id", "time_ms", "distinct_id", "identity", "payload_hash")
+_HELD = ("key", "previous_identity", "previous_hash")
+_COPIED = (
+    *("event", "event_id", "kind", "entity_id", "time_ms", "distinct_id", "identity", "payload_hash"),
+    "gone_at",
+)
 
 
 def receipts(batch: Batch, outcome: BatchOutcome, *, moment: datetime, run_id: str) -> pa.Table:
     """Rows of LEDGER_SCHEMA for the settled events of a batch: delivered ones and rejected ones."""
-    always = {"run_id": run_id, "gone_at": None, "written_at": moment}
+    always = {"run_id": run_id, "written_at": moment}
     if not (outcome.rejected or outcome.pending):
         return _table(batch.rows, {**always, **_delivered(batch.rows, outcome.notes, range(len(batch)), moment)})
     apart = {*outcome.rejected, *outcome.pending}
@@ -37,29 +40,45 @@ def _delivered(
 ) -> dict[str, Any]:
     return {
         "status": "delivered",
-        "reason": pa.array([notes.get(number) for number in numbers], pa.string()) if notes else None,
+        "reason": _remarks(rows, notes, numbers),
         "delivered_at": moment,
-        "delivered_identity": rows.column("identity"),
+        "delivered_identity": rows.column("key"),
         "delivered_hash": rows.column("payload_hash"),
         "payload": None,
     }
 
 
-def _rejected(rows: pa.RecordBatch, reasons: Sequence[str]) -> dict[str, Any]:
-    """What the destination holds stays what it was, except that an unverified event may be there: then by identity."""
-    previous = zip(*(rows.column(name).to_pylist() for name in _HELD), strict=True)
-    held = [
-        (identity, None) if reason.startswith(UNVERIFIED) else (before, content)
-        for reason, (identity, before, content) in zip(reasons, previous, strict=True)
+def _remarks(rows: pa.RecordBatch, notes: Mapping[int, str], numbers: Sequence[int]) -> pa.Array:
+    """Of a tombstone that it is one; else the destination's note, before our own remark."""
+    remarks = rows.column("remark")
+    if not notes:
+        return remarks
+    told = [
+        remark if remark == TOMBSTONED else notes.get(number, remark)
+        for number, remark in zip(numbers, remarks.to_pylist(), strict=True)
     ]
-    return {
-        "status": "rejected",
-        "reason": pa.array(reasons, pa.string()),
-        "delivered_at": rows.column("previous_at"),
-        "delivered_identity": pa.array([identity for identity, _ in held], pa.string()),
-        "delivered_hash": pa.array([content for _, content in held], pa.string()),
-        "payload": pa.array([text[:-1] for text in rows.column("payload").to_pylist()], pa.string()),
-    }
+    return pa.array(told, pa.string())
+
+
+def _rejected(rows: pa.RecordBatch, reasons: Sequence[str]) -> dict[str, Any]:
+    """What the destination holds stays what it was, except that an unverified event may be there: then by its key.
+
+    A tombstone that is rejected leaves its event deleted and at the destination, to be tried again.
+    """
+    columns = (rows.column(name).to_pylist() for name in (*_HELD, "remark", "payload"))
+    found = [
+        {
+            "status": "delivered" if remark == TOMBSTONED else "rejected",
+            "reason": DELETED if remark == TOMBSTONED else reason,
+            "delivered_identity": key if reason.startswith(UNVERIFIED) else before,
+            "delivered_hash": None if reason.startswith(UNVERIFIED) else content,
+            "payload": None if remark == TOMBSTONED else payload[:-1],
+        }
+        for reason, key, before, content, remark, payload in zip(reasons, *columns, strict=True)
+    ]
+    names = ("status", "reason", "delivered_identity", "delivered_hash", "payload")
+    values = {name: pa.array([row[name] for row in found], pa.string()) for name in names}
+    return {**values, "delivered_at": rows.column("previous_at")}
 
 
 def _take(batch: Batch, rows: Sequence[int]) -> pa.RecordBatch:

@@ -195,6 +195,7 @@ class Shipment:
             stats=tally.stats,
             run_id=self._run_id,
             started=tally.started or time.monotonic(),
+            now=self._clock(),
         )
 
     def _save_what_is_there(self, con: duckdb.DuckDBPyConnection) -> None:

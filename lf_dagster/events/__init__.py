@@ -2,6 +2,7 @@
 
 from lf_dagster.events.catalogue import Event, Property, load_catalogue
 from lf_dagster.events.ids import NAMESPACES, DestinationName, event_id
+from lf_dagster.events.keys import tombstone_sql
 from lf_dagster.events.prepare import Protocol, prepared_sql, property_names
 from lf_dagster.events.tables import event_models, run_events
 
@@ -17,4 +18,5 @@ __all__ = [
     "prepared_sql",
     "property_names",
     "run_events",
+    "tombstone_sql",
 ]

@@ -17,6 +17,7 @@ from lf_dagster.events.payload import (
     MIXPANEL_DENIED_IDS,
     POSTHOG_ILLEGAL_IDS,
     POSTHOG_MAX_DISTINCT_ID,
+    TIME_PROPERTY,
     TRUNCATED_PROPERTY,
     UNKNOWN_USER,
 )
@@ -44,6 +45,8 @@ integrations, for dashboards that are built on those. Token counts are right in 
   Known users get `$set.langfuse_user_url`. `$session_id` is the metadata `$posthog_session_id`; left out when missing
   (native: empty).
 - `langfuse_user_id` is `{UNKNOWN_USER}` without user (documented), which is never a distinct id.
+- An event that was delivered keeps the distinct id under which it was, and at Mixpanel the time, at PostHog the UTC
+  day: else it would count twice. Where that is not its time any more, `{TIME_PROPERTY}` has the right one.
 - With `hash_user_ids_env`, user ids are the SHA-256 (hex) of salt followed by id, everywhere; links to users are gone.
 
 ## Limits

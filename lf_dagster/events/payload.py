@@ -16,6 +16,7 @@ from lf_dagster.config import Compatibility, DestinationSettings
 from lf_dagster.events.catalogue import Event, Property
 from lf_dagster.events.filters import skip_reason_sql
 from lf_dagster.events.ids import DestinationName, event_digest_sql, event_id_sql
+from lf_dagster.events.keys import LIBRARY, iso, may_be_sent, posthog_id, posthog_time
 from lf_dagster.warehouse import ALIAS
 from lf_dagster.warehouse.database import identifier, literal
 
@@ -24,6 +25,9 @@ UNKNOWN_USER = "langfuse_unknown_user"
 
 TRUNCATED_PROPERTY = "langfuse_truncated_properties"
 """Property that lists what was cut."""
+
+TIME_PROPERTY = "langfuse_timestamp"
+"""Property with the event's time (ISO 8601), where the event keeps the one under which it was delivered first."""
 
 MAX_CHARACTERS = 255
 MAX_ITEMS = 254
@@ -45,14 +49,13 @@ POSTHOG_ILLEGAL_IDS = (
 POSTHOG_MAX_DISTINCT_ID = 200
 """PostHog cuts longer distinct ids on the batch route and refuses them on V1 (posthog.md 3, 8.1)."""
 
-LIBRARY = "lf_dagster"
-
 
 @dataclass(frozen=True)
 class Payload(ABC):
     """Generates the SELECT of one event kind for one destination; subclasses know the destination's rules.
 
-    `types`: SQL types of the event table's columns. `salt`: user ids are sent as SHA-256 of salt and id.
+    `types`: SQL types of the event table's columns. `salt`: user ids are sent as SHA-256 of salt and id. `kept`: the
+    relation of the keys under which the destination has events (see `prepared_sql`).
     """
 
     event: Event
@@ -62,6 +65,7 @@ class Payload(ABC):
     project_id: str
     schema: str
     salt: str | None
+    kept: str | None = None
 
     destination: ClassVar[DestinationName] = "mixpanel"
     session_property: ClassVar[str] = "session_id"
@@ -94,10 +98,10 @@ class Payload(ABC):
     def select(self) -> str:
         """The whole SELECT, with the columns that `prepared_sql` promises."""
         name = literal(self.event.names[self.destination])
-        body = f"SELECT *, {self.distinct_id()} AS distinct_id, {concat(self.body())} AS body FROM ({self._cut()})"
+        body = f"SELECT *, {concat(self.body())} AS body FROM ({self._keyed()})"
         return (
             f"SELECT hour, {literal(self.event.kind)} AS kind, {name} AS event, entity_id, event_id, time_ms, "
-            f"distinct_id, {self.identity()} AS identity, md5({concat(self.hashed())}) AS payload_hash, "
+            f"distinct_id, identity, key, md5({concat(self.hashed())}) AS payload_hash, "
             f"{concat(self.payload())} AS payload, skip_reason, truncated FROM ({body})"
         )
 
@@ -113,6 +117,17 @@ class Payload(ABC):
     @abstractmethod
     def identity(self) -> str:
         """What the destination tells events apart by, beside event name and id."""
+
+    @abstractmethod
+    def kept_id(self, identity: str) -> str:
+        """The distinct id that an identity begins with."""
+
+    @abstractmethod
+    def kept_values(self) -> dict[str, str]:
+        """Column -> its value for an event that is sent under another `key` than its `identity`.
+
+        `kept_ms` is the time that the ledger has of the event.
+        """
 
     @abstractmethod
     def body(self) -> Iterator[str]:
@@ -199,7 +214,43 @@ class Payload(ABC):
         )
         return f"SELECT {star}, {event_id_sql('digest')} AS event_id, {truncated} AS truncated FROM ({self._values()})"
 
+    # Keys
+
+    def _keyed(self) -> str:
+        """The cut values with `identity`, what the source says now, and `key`, under which the event is sent.
+
+        They differ where the destination has the event under another one: it stays the same event for the
+        destination only if what makes up the key stays as it was.
+        """
+        named = f"SELECT *, {self.distinct_id()} AS distinct_id, time_ms AS source_ms FROM ({self._cut()})"
+        source = f"SELECT *, {self.identity()} AS identity FROM ({named})"
+        if self.kept is None:
+            return f"SELECT *, identity AS key FROM ({source})"
+        kept = (
+            f"SELECT hour, event_id, identity AS key, time_ms AS kept_ms FROM {self.kept} "
+            f"WHERE event = {literal(self.event.names[self.destination])} AND {self._may_stay()}"
+        )
+        joined = (
+            f"SELECT source.*, coalesce(kept.key, source.identity) AS key, kept.kept_ms FROM ({source}) AS source "
+            f"LEFT JOIN ({kept}) AS kept ON kept.hour = source.hour AND kept.event_id = source.event_id"
+        )
+        replaced = ", ".join(
+            f"CASE WHEN key <> identity THEN {value} ELSE {column} END AS {column}"
+            for column, value in self.kept_values().items()
+        )
+        return f"SELECT * REPLACE ({replaced}) FROM ({joined})"
+
+    def _may_stay(self) -> str:
+        """Once user ids are hashed, one that was delivered in clear is not sent again."""
+        return may_be_sent(self.kept_id("identity"), hashed=self.salt is not None)
+
     # Fragments
+
+    def time_fragment(self) -> Iterator[str]:
+        """The event's time, where it is sent under an earlier one."""
+        if self.kept is not None and self.wants(TIME_PROPERTY):
+            key = literal(f',"{TIME_PROPERTY}":"')
+            yield f"""CASE WHEN time_ms <> source_ms THEN {key} || {iso("source_ms")} || '"' END"""
 
     def property_fragments(self) -> Iterator[str]:
         """`,"name":value` of each catalogue property."""
@@ -245,6 +296,17 @@ class MixpanelPayload(Payload):
     def identity(self) -> str:
         return "concat(distinct_id, '|', time_ms)"
 
+    def kept_id(self, identity: str) -> str:
+        return f"left({identity}, -1 - length({_time_of(identity)}))"
+
+    def kept_values(self) -> dict[str, str]:
+        kept_id = self.kept_id("key")
+        return {
+            "distinct_id": kept_id,
+            "user_sent": f"nullif({kept_id}, '')",
+            "time_ms": f"try_cast({_time_of('key')} AS BIGINT)",
+        }
+
     def cuttable(self) -> dict[str, tuple[str, str, int]]:
         columns = super().cuttable()
         columns["session_sent"] = (self.session_property, "string", MAX_CHARACTERS)
@@ -254,7 +316,7 @@ class MixpanelPayload(Payload):
         return columns
 
     def body(self) -> Iterator[str]:
-        yield """'"time":', time_ms, ',"distinct_id":', to_json(coalesce(user_sent, ''))"""
+        yield """'"time":', time_ms, ',"distinct_id":', to_json(distinct_id)"""
         yield """',"$insert_id":"', event_id, '"'"""
         yield """',"$user_id":' || to_json(user_sent)::VARCHAR"""
         if self.wants(self.session_property):
@@ -262,6 +324,7 @@ class MixpanelPayload(Payload):
         if self.documented:
             yield """',"ip":"0"'"""  # else every user gets the place of this machine (mixpanel.md 4.6)
         yield from self.property_fragments()
+        yield from self.time_fragment()
         yield from self.truncated_fragment()
 
     def hashed(self) -> Iterator[str]:
@@ -294,13 +357,27 @@ class PosthogPayload(Payload):
     def identity(self) -> str:
         return "concat(distinct_id, '|', strftime(timezone('UTC', event_time), '%Y-%m-%d'))"
 
+    def kept_id(self, identity: str) -> str:
+        return posthog_id(identity)
+
+    def kept_values(self) -> dict[str, str]:
+        """Within its day an event may move; a person's id stays one, and the anonymous one stays without person."""
+        kept_id = self.kept_id("key")
+        return {
+            "distinct_id": kept_id,
+            "identified": f"if({kept_id} = distinct_id, identified, {kept_id} <> event_id)",
+            "time_ms": f"if(right(key, 10) = right(identity, 10), time_ms, {posthog_time('key', 'kept_ms')})",
+        }
+
     def body(self) -> Iterator[str]:
         yield """'"$geoip_disable":true'"""  # else every user gets the place of this machine (posthog.md 3)
         yield from self.property_fragments()
         url = next((n for n, item in enumerate(self.properties) if item.role == "user_url"), None)
         if url is not None and self.wants("$set"):
-            link = f"CASE WHEN identified THEN to_json(p{url})::VARCHAR END"
+            # Only of the person that the event belongs to: under a kept id the link is someone else's.
+            link = f"CASE WHEN identified AND distinct_id = user_sent THEN to_json(p{url})::VARCHAR END"
             yield f"""',"$set":{{"langfuse_user_url":' || {link} || '}}'"""
+        yield from self.time_fragment()
         yield from self.truncated_fragment()
 
     def hashed(self) -> Iterator[str]:
@@ -309,7 +386,7 @@ class PosthogPayload(Payload):
     def head(self) -> Iterator[str]:
         yield literal(f'{{"event":"{self.event.names["posthog"]}","distinct_id":')
         yield """to_json(distinct_id), ',"uuid":"', event_id, '","timestamp":"'"""
-        yield "strftime(timezone('UTC', event_time), '%Y-%m-%dT%H:%M:%S.%gZ')"
+        yield iso("time_ms")
 
     def payload(self) -> Iterator[str]:
         yield from self.head()
@@ -338,6 +415,10 @@ class PosthogV1Payload(PosthogPayload):
 def concat(fragments: Iterator[str]) -> str:
     """One text out of fragments; those that are NULL vanish."""
     return f"concat({', '.join(fragments)})"
+
+
+def _time_of(identity: str) -> str:
+    return f"regexp_extract({identity}, '[0-9]+$')"
 
 
 def _size(column: str, kind: str) -> str:

@@ -9,7 +9,14 @@ from lf_dagster.config import Compatibility, DestinationSettings, MixpanelSettin
 from lf_dagster.errors import ConfigError
 from lf_dagster.events.catalogue import load_catalogue
 from lf_dagster.events.ids import DestinationName
-from lf_dagster.events.payload import TRUNCATED_PROPERTY, MixpanelPayload, Payload, PosthogPayload, PosthogV1Payload
+from lf_dagster.events.payload import (
+    TIME_PROPERTY,
+    TRUNCATED_PROPERTY,
+    MixpanelPayload,
+    Payload,
+    PosthogPayload,
+    PosthogV1Payload,
+)
 from lf_dagster.events.tables import event_models
 
 Protocol = Literal["import", "v1", "batch"]
@@ -31,12 +38,17 @@ def prepared_sql(
     project_name: str,
     host: str,
     user_id_salt: str | None,
+    kept: str | None = None,
 ) -> str:
     """A SELECT over the event tables that yields what the destination would be sent, one row per event.
 
-    Columns: hour, kind, event, entity_id, event_id, time_ms, distinct_id, identity, payload_hash, payload,
+    Columns: hour, kind, event, entity_id, event_id, time_ms, distinct_id, identity, key, payload_hash, payload,
     skip_reason, truncated. Restrict it with `WHERE hour IN (...)`: the condition reaches the tables. Project name and
     host are in the tables already. The text holds the salt when user ids are hashed: never log it.
+
+    `kept` names a relation (hour, event, event_id, identity, time_ms) of events that the destination has, with the
+    identity under which it has them and the time that was last sent: they are sent under that one again. `key` is the
+    identity that the payload has, `identity` the one that the source's user and time give.
     Raises ConfigError for a property name that no event has, or when hashing is on without a salt.
     """
     del project_name, host
@@ -54,6 +66,7 @@ def prepared_sql(
             project_id=project_id,
             schema=settings.name,
             salt=user_id_salt if chosen.hash_user_ids_env else None,
+            kept=kept,
         ).select()
         for event in load_catalogue()
         if event.kind in settings.event_kinds
@@ -64,7 +77,7 @@ def prepared_sql(
 def property_names(destination: DestinationName, compatibility: Compatibility) -> list[str]:
     """Names that `properties` and `exclude_properties` may list, sorted."""
     names = {item.name for event in load_catalogue() for item in event.sent(compatibility)}
-    return sorted({*names, *_OPTIONAL_KEYS[destination], TRUNCATED_PROPERTY})
+    return sorted({*names, *_OPTIONAL_KEYS[destination], TIME_PROPERTY, TRUNCATED_PROPERTY})
 
 
 def _settings_of(destination: DestinationName, settings: ProjectSettings) -> DestinationSettings:

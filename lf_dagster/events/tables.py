@@ -18,6 +18,7 @@ from lf_dagster.events.catalogue import CONTEXT_COLUMNS, NATIVE_PREFIX, Event, l
 from lf_dagster.hours import Hour
 from lf_dagster.warehouse import Model, ModelRun, Warehouse, load_models
 from lf_dagster.warehouse.database import literal
+from lf_dagster.warehouse.hours import build_ids, record_builds
 from lf_dagster.warehouse.lineage import Lineage
 from lf_dagster.warehouse.models import AUDIT_COLUMNS, Column, macros_sql
 from lf_dagster.warehouse.tables import (
@@ -67,6 +68,8 @@ def run_events(
             prepare_tables(con, [model for model in load_models("typed") if model.kind == "table"], settings.name)
             reshaped = prepare_tables(con, models, settings.name)
             rows = {model.name: _replace(con, model, settings.name, hours, audit) for model in models}
+            typed = build_ids(con, settings.name, "typed", hours)
+            record_builds(con, settings.name, "events", {hour: typed.get(hour, "-") for hour in hours}, audit)
     return ModelRun(rows, frozenset(), watch.seconds, reshaped=reshaped)
 
 

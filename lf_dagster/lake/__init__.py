@@ -2,8 +2,19 @@
 
 from lf_dagster.lake.deletions import DeletionRule
 from lf_dagster.lake.lake import Lake
+from lf_dagster.lake.liveness import hold, is_dead
 from lf_dagster.lake.schema import EXTRACT_SCHEMA, STREAMS
 from lf_dagster.lake.workspace import Workspace
 from lf_dagster.lake.writer import ExtractFile, ExtractWriter
 
-__all__ = ["EXTRACT_SCHEMA", "STREAMS", "DeletionRule", "ExtractFile", "ExtractWriter", "Lake", "Workspace"]
+__all__ = [
+    "EXTRACT_SCHEMA",
+    "STREAMS",
+    "DeletionRule",
+    "ExtractFile",
+    "ExtractWriter",
+    "Lake",
+    "Workspace",
+    "hold",
+    "is_dead",
+]

@@ -78,7 +78,7 @@ def _locked_folder(born: Path, live: Path) -> Iterator[None]:
     born.mkdir()
     descriptor = os.open(born / "lock", os.O_CREAT | os.O_RDWR)
     try:
-        _try_lock(descriptor)
+        try_lock(descriptor)
         born.rename(live)
         yield
     finally:
@@ -102,12 +102,13 @@ def _is_dead(scratch: Path) -> bool:
         # Its owner is removing it, or died doing so.
         return True
     try:
-        return _try_lock(descriptor)
+        return try_lock(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Take the OS lock of an open file for this process, if nobody holds it. False too where there are no locks."""
     if fcntl is None:
         return False
     try:

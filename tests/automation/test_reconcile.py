@@ -180,3 +180,13 @@ def test_an_old_hour_that_becomes_stale_is_rerun_whatever_its_age(short_sighted:
 def test_requests_carry_what_backoff_is_counted_from(shop: Works):
     asked = {request.tags["lf_dagster/requested_at"] for request in shop.ask()}
     assert asked == {"2026-09-07T11:50:00+00:00"}
+
+
+def test_a_run_whose_process_is_gone_is_ended_and_its_hours_are_asked_for_again(shop: Works):
+    run_id = under_way(shop, "2026-09-07-00:00", "2026-09-07-10:00")
+    (Path(shop.lake.root) / "alive").mkdir(parents=True)
+    (Path(shop.lake.root) / "alive" / run_id).touch()
+    assert ("2026-09-07-00:00", "2026-09-07-10:00") in [hours_of(request) for request in shop.ask()]
+    ended = shop.instance.get_run_by_id(run_id)
+    assert ended is not None
+    assert ended.status == dg.DagsterRunStatus.FAILURE

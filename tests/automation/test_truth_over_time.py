@@ -128,7 +128,12 @@ def test_a_deleted_trace_is_stripped_at_posthog_when_that_is_asked_for(tmp_path:
 def test_a_score_that_comes_days_later_finds_its_trace(tmp_path: Path, life: Life):
     life.score("late", "10T09:00", 1.0)
     with works(tmp_path, life.store, start="2026-09-07T10:00", now="2026-09-07T11:30") as world:
-        world.at("2026-09-10T10:50").settle()
+        for request in world.at("2026-09-10T10:50").ask():
+            world.run(request)
+        assert "score late" not in world.posthog_events(), "its trace may be in an hour that is not read yet"
+        assert world.account().total("posthog", "awaiting") == 1
+
+        world.settle()
         late = world.posthog_events()["score late"]
         assert (late["distinct_id"], late["properties"]["langfuse_trace_name"]) == ("u1", "chat")
         assert world.settled_until() == "2026-09-10-10:00"

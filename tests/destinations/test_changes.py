@@ -99,46 +99,65 @@ def test_a_row_that_comes_back_unchanged_is_not_sent_again(mixpanel: World) -> N
     assert (result.sent, result.delivered, result.gone) == (0, 3, 0)
 
 
-def test_a_late_user_is_not_sent_to_mixpanel_and_counted(mixpanel: World, mixpanel_app: Any) -> None:
+def test_a_late_user_is_sent_to_mixpanel_under_the_delivered_key(mixpanel: World, mixpanel_app: Any) -> None:
     mixpanel.put([Event(entity="e0", user="")])
     mixpanel.deliver()
-    mixpanel.put([Event(entity="e0", user="user-9")])
+    mixpanel.put([Event(entity="e0", user="user-9", properties={"langfuse_user_id": "user-9"})])
     result = only(mixpanel.deliver(run="run-2"))
-    assert (result.sent, result.skipped, result.reasons) == (0, 1, {"identity_changed": 1})
-    assert len(mixpanel_events(mixpanel_app)) == 1
+    assert (result.sent, result.delivered, result.reasons) == (1, 1, {"identity_changed": 1})
+    assert result.identity_changed == 1
+    (event,) = mixpanel_events(mixpanel_app)
+    assert (event["properties"]["distinct_id"], event["properties"]["langfuse_user_id"]) == ("", "user-9")
     (row,) = mixpanel.rows()
     assert row["delivered_identity"].startswith("|")
     assert row["identity"].startswith("user-9|")
+    again = only(mixpanel.deliver(run="run-3"))
+    assert (again.sent, again.unchanged, again.identity_changed) == (0, 1, 1)
+    assert mixpanel.statuses() == {"e0": "delivered|identity_changed"}
 
 
 @pytest.mark.parametrize("resend", [False, True])
-def test_a_late_user_is_not_sent_to_posthog_even_on_resend(posthog: World, posthog_app: Any, resend: bool) -> None:
+def test_a_late_user_replaces_the_event_at_posthog_also_on_resend(
+    posthog: World, posthog_app: Any, resend: bool
+) -> None:
     posthog.put([Event(entity="e0", user="anonymous-trace")])
     posthog.deliver()
-    posthog.put([Event(entity="e0", user="user-9")])
+    posthog.put([Event(entity="e0", user="user-9", properties={"langfuse_user_id": "user-9"})])
     result = only(posthog.deliver(run="run-2", resend=resend))
-    assert (result.sent, result.skipped) == (0, 1)
-    assert len(posthog_events(posthog_app)) == 1
+    assert (result.sent, result.delivered, result.reasons) == (1, 1, {"identity_changed": 1})
+    (event,) = posthog_events(posthog_app)
+    assert (event["distinct_id"], event["properties"]["langfuse_user_id"]) == ("anonymous-trace", "user-9")
 
 
 def test_an_identity_that_changes_back_is_delivered_again_without_sending(mixpanel: World) -> None:
     first = Event(entity="e0", user="user-1")
-    for event in (first, replace(first, user="user-2"), first):
-        mixpanel.put([event])
+    counts = []
+    for user in ("user-1", "user-2", "user-3", "user-1"):
+        mixpanel.put([replace(first, user=user)])
         result = only(mixpanel.deliver())
-    assert (result.sent, result.delivered, result.skipped) == (0, 1, 0)
+        counts.append((result.sent, result.delivered, result.identity_changed))
+        assert mixpanel.rows()[0]["identity"].startswith(f"{user}|")
+    # What is sent says nothing of the user here, so the other user is only noted.
+    assert counts == [(1, 1, 0), (0, 1, 1), (0, 1, 1), (0, 1, 0)]
     assert mixpanel.statuses() == {"e0": "delivered"}
 
 
-def test_a_trace_that_moves_to_the_next_hour_is_not_doubled_at_mixpanel(mixpanel: World, mixpanel_app: Any) -> None:
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_trace_that_moves_to_another_hour_keeps_its_key_whichever_hour_runs_first(
+    mixpanel: World, mixpanel_app: Any, order: tuple[int, int]
+) -> None:
     trace = Event(entity="t1", kind="trace", hour=HOUR.shift(1))
     mixpanel.put([trace])
     mixpanel.deliver([HOUR.shift(1)])
-    mixpanel.put([replace(trace, hour=HOUR)])
-    result = only(mixpanel.deliver([HOUR]))
-    assert (result.sent, result.skipped, result.reasons) == (0, 1, {"identity_changed": 1})
-    assert only(mixpanel.deliver([HOUR.shift(1)])).gone == 1
-    assert len(mixpanel_events(mixpanel_app)) == 1
+    mixpanel.put([replace(trace, hour=HOUR, properties={"cost": 2})])
+    results = {step: only(mixpanel.deliver([HOUR.shift(step)], run=f"run-{step}")) for step in order}
+    assert (results[0].sent, results[0].delivered, results[0].reasons) == (1, 1, {"identity_changed": 1})
+    assert (results[1].events, results[1].gone, results[1].deleted) == (0, 1, 0)
+    (event,) = mixpanel_events(mixpanel_app)
+    assert event["properties"]["cost"] == 2
+    assert event["properties"]["time"] == int(HOUR.end.timestamp() * 1000)
+    assert [row["reason"] for row in mixpanel.rows(HOUR.shift(1))] == ["moved"]
+    assert [result.sent for result in mixpanel.deliver([HOUR, HOUR.shift(1)], run="again")] == [0, 0]
 
 
 def test_a_trace_that_moves_within_a_range_run_is_not_doubled(mixpanel: World, mixpanel_app: Any) -> None:
@@ -148,7 +167,7 @@ def test_a_trace_that_moves_within_a_range_run_is_not_doubled(mixpanel: World, m
     mixpanel.deliver(hours)
     mixpanel.put([replace(trace, hour=HOUR)])
     first, second = mixpanel.deliver(hours, run="run-2")
-    assert (first.skipped, second.gone) == (1, 1)
+    assert (first.delivered, first.identity_changed, second.gone, second.deleted) == (1, 1, 1, 0)
     assert len(mixpanel_events(mixpanel_app)) == 1
 
 

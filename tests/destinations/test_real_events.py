@@ -100,5 +100,6 @@ def test_a_user_that_comes_late_is_counted_and_not_doubled(mixpanel: World, mixp
         project.extract_v2(rows(user), [HOUR])
         project.run_all([HOUR])
         result = ship(project, "mixpanel")
-    assert result.reasons == {"identity_changed": 6}
+    assert (result.sent, result.reasons) == (6, {"identity_changed": 6})
     assert len(mixpanel_events(mixpanel_app)) == 6
+    assert {event["properties"]["langfuse_user_id"] for event in mixpanel_events(mixpanel_app)} == {"u-42"}

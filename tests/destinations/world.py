@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -15,10 +14,13 @@ import pyarrow as pa
 
 from lf_dagster.config import ProjectSettings
 from lf_dagster.destinations import Destination, HourDelivery, Ledger, deliver, open_destination, preview
+from lf_dagster.destinations.statements import KEPT_KEYS
 from lf_dagster.hours import Hour, iso
 from lf_dagster.http import RetryPolicy
 from lf_dagster.lake import Lake
 from lf_dagster.warehouse import Warehouse
+from lf_dagster.warehouse.hours import record_builds
+from lf_dagster.warehouse.tables import Audit
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=timezone.utc)
 HOUR = Hour(datetime(2026, 11, 21, 6, tzinfo=timezone.utc))
@@ -46,11 +48,11 @@ class Event:
     time_ms: int | None = None
 
     def prepared(self, protocol: str) -> tuple[Any, ...]:
+        """A row of the event tables; the payload is a template that `prepare` fills in with the key."""
         time_ms = int(self.hour.start.timestamp() * 1000) + self.offset_ms if self.time_ms is None else self.time_ms
         identifier = self.event_id or str(uuid.uuid5(uuid.NAMESPACE_OID, self.shares_id_with or self.entity))
         name = NAMES[self.kind] if self.event is None else self.event
-        payload = _payload(protocol, name, identifier, time_ms, self.user, self.properties)
-        content = hashlib.md5(_payload("batch", name, identifier, time_ms, self.user, self.properties).encode())
+        payload = _payload(protocol, name, identifier, time_ms, self.properties)
         day = datetime.fromtimestamp(time_ms / 1000, tz=timezone.utc).date() if abs(time_ms) < 1e14 else None
         identity = f"{self.user}|{time_ms}" if protocol == "import" else f"{self.user}|{day}"
         return (
@@ -62,18 +64,18 @@ class Event:
             time_ms,
             self.user,
             identity,
-            content.hexdigest(),
+            _payload("batch", name, identifier, time_ms, self.properties),
             payload if self.raw_payload is None else self.raw_payload,
             self.skip_reason,
         )
 
 
-def _payload(protocol: str, name: str, identifier: str, time_ms: int, user: str, properties: Mapping[str, Any]) -> str:
+def _payload(protocol: str, name: str, identifier: str, time_ms: int, properties: Mapping[str, Any]) -> str:
     if protocol == "import":
-        known = {"time": time_ms, "distinct_id": user, "$insert_id": identifier, "ip": "0"}
+        known = {"time": "@TIME@", "distinct_id": "@USER@", "$insert_id": identifier, "ip": "0"}
         return json.dumps({"event": name, "properties": {**known, **properties}})
     moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=min(time_ms, 10**14))
-    body = {"event": name, "uuid": identifier, "distinct_id": user, "timestamp": iso(moment)}
+    body = {"event": name, "uuid": identifier, "distinct_id": "@USER@", "timestamp": iso(moment)}
     options = {"options": {"disable_skew_correction": True}} if protocol == "v1" else {}
     own = {"$geoip_disable": True} if protocol == "v1" else {"$geoip_disable": True, "$lib": "lf_dagster"}
     return json.dumps({**body, **options, "properties": {**own, **properties}})
@@ -85,13 +87,13 @@ def events(count: int, **changes: Any) -> list[Event]:
 
 
 _COLUMNS = (
-    *("hour", "kind", "event", "entity_id", "event_id", "time_ms", "distinct_id", "identity", "payload_hash"),
-    *("payload", "skip_reason", "truncated"),
+    *("hour", "kind", "event", "entity_id", "event_id", "time_ms", "distinct_id", "identity"),
+    *("content", "payload", "skip_reason", "truncated"),
 )
 _TABLE = """
 CREATE OR REPLACE TABLE warehouse.main.prepared_{protocol} (
     hour TIMESTAMPTZ, kind VARCHAR, event VARCHAR, entity_id VARCHAR, event_id VARCHAR, time_ms BIGINT,
-    distinct_id VARCHAR, identity VARCHAR, payload_hash VARCHAR, payload VARCHAR, skip_reason VARCHAR,
+    distinct_id VARCHAR, identity VARCHAR, content VARCHAR, payload VARCHAR, skip_reason VARCHAR,
     truncated VARCHAR[]
 )
 """
@@ -149,6 +151,13 @@ class World:
                 if rows:
                     con.register("given", pa.Table.from_arrays([*map(pa.array, columns[:-1])], _COLUMNS[:-1]))
                     con.execute(f"INSERT INTO warehouse.main.prepared_{protocol} SELECT *, [] FROM given")
+
+    def build(self, *hours: Hour) -> str:
+        """Event tables of these hours were made by the models; returns the build's id."""
+        with self.warehouse.connect() as con:
+            con.execute("CREATE SCHEMA IF NOT EXISTS warehouse.shop")
+            audit = Audit(project_id="proj-1", run_id="models", now=NOW)
+            return record_builds(con, "shop", "events", dict.fromkeys(hours, "typed"), audit)
 
     def open(self, *, retry: RetryPolicy | None = None) -> Destination:
         return open_destination(self.destination, self.project, env=self.env, retry=retry, sleep=self.slept.append)
@@ -210,8 +219,31 @@ class World:
         return {row["entity_id"]: row["status"] + (f"|{row['reason']}" if row["reason"] else "") for row in rows}
 
 
+_KEPT_ID = "regexp_replace(kept.identity, '[|][^|]*$', '')"
+_KEPT_TIME = "regexp_extract(kept.identity, '[0-9]+$')::BIGINT"
+_OTHER_DAY = "right(kept.identity, 10) <> right(p.identity, 10)"
+_STAMP = """'"timestamp": "' || strftime(make_timestamp(kept.time_ms * 1000), '%Y-%m-%dT%H:%M:%S.%gZ') || '"'"""
+
+
 def prepare(protocol: str) -> str:
-    return f"SELECT * FROM warehouse.main.prepared_{protocol}"
+    """The event tables, each event under its key where the destination has it; within its day at PostHog."""
+    if protocol == "import":
+        time, moved = f"coalesce({_KEPT_TIME}, p.time_ms)", "payload"
+    else:
+        time = f"if({_OTHER_DAY}, kept.time_ms, p.time_ms)"
+        moved = f"""if({_OTHER_DAY}, regexp_replace(payload, '"timestamp": "[^"]*"', {_STAMP}), payload)"""
+    filled = """replace(replace(payload, '"@TIME@"', time_ms::VARCHAR), '"@USER@"', to_json(distinct_id)::VARCHAR)"""
+    return f"""
+        SELECT * EXCLUDE (payload, content), md5(concat(content, distinct_id, time_ms)) AS payload_hash,
+            {filled} AS payload
+        FROM (
+            SELECT p.* REPLACE (
+                    coalesce({_KEPT_ID}, p.distinct_id) AS distinct_id, {time} AS time_ms, {moved} AS payload
+                ), coalesce(kept.identity, p.identity) AS key
+            FROM warehouse.main.prepared_{protocol} AS p
+            LEFT JOIN {KEPT_KEYS} AS kept ON kept.hour = p.hour AND kept.event = p.event AND kept.event_id = p.event_id
+        )
+    """
 
 
 def mixpanel_events(app: Any, view: str = "query") -> list[dict[str, Any]]:

@@ -32,6 +32,12 @@ query ($key: AssetKeyInput!) {
     } }
   }
 }"""
+CHECKS = """
+query ($keys: [AssetKeyInput!]!) {
+  assetNodes(assetKeys: $keys) { assetKey { path } assetChecksOrError { ... on AssetChecks { checks { name
+    partitionStatuses { ... on AssetCheckTimePartitionStatuses { ranges { startKey endKey status } } }
+  } } } }
+}"""
 ASSETS = ["raw_observations", "raw_scores", "observations", "traces", "generations", "scores"]
 EVENTS = ["trace_events", "generation_events", "score_events"]
 ENDED = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
@@ -60,6 +66,18 @@ def numbers(dagster: Dagster, asset: str) -> dict[str, dict[str, int]]:
     return newest
 
 
+def checked(dagster: Dagster, *assets: str) -> dict[tuple[str, str], list[tuple[str, str, str]]]:
+    """For each asset and check: first hour, last hour and status of each stretch of hours."""
+    nodes = dagster.query(CHECKS, keys=[{"path": ["langfuse", name]} for name in assets])["assetNodes"]
+    return {
+        (node["assetKey"]["path"][-1], check["name"]): [
+            (item["startKey"], item["endKey"], item["status"]) for item in check["partitionStatuses"]["ranges"]
+        ]
+        for node in nodes
+        for check in node["assetChecksOrError"]["checks"]
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_backfill_of_24_hours_is_one_run_that_accounts_for_each_hour(recorded: StandIns, tmp_path: Path):
@@ -82,5 +100,16 @@ def test_a_backfill_of_24_hours_is_one_run_that_accounts_for_each_hour(recorded:
             for facts in delivered.values():
                 assert facts["events"] == facts["delivered"] + facts["rejected"] + facts["skipped"]
             assert sum(facts["delivered"] for facts in delivered.values()) == len(held) > 0
+        assert checked(dagster, "raw_observations", "mixpanel", "posthog") == {
+            (asset, check): [(hours[0], hours[-1], "SUCCEEDED")]
+            for asset, check in (
+                ("raw_observations", "matches_source"),
+                *(
+                    (name, check)
+                    for name in ("mixpanel", "posthog")
+                    for check in ("accounted", "rejections", "on_time")
+                ),
+            )
+        }
         assert leaks_in_command_lines() == []
     assert leaks_in_files(tmp_path) == []

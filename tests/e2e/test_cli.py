@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,20 +96,45 @@ def test_preview_shows_events_and_sends_none(recorded: StandIns, tmp_path: Path)
     assert recorded.mixpanel_events() == recorded.posthog_events() == []
 
 
+def at(folder: Path, moment: str) -> dict[str, str]:
+    """Variables of a project that starts with HOUR, at a moment such as `2026-11-21T01:50`."""
+    clock = folder / "clock"
+    clock.write_text(f"{moment}:00+00:00")
+    return {"LANGFUSE_START": "2026-11-21-00:00", "LF_DAGSTER_CLOCK": str(clock)}
+
+
+def project_status(env: dict[str, str], folder: Path) -> dict[str, Any]:
+    done = run_cli(["status", "--json"], env, folder)
+    assert done.returncode == 0, done.stderr
+    [project] = json.loads(done.stdout)["projects"]
+    return project
+
+
 def test_status_before_and_after_a_sync(recorded: StandIns, tmp_path: Path):
-    env = recorded.environment(tmp_path)
-    before = run_cli(["status"], env, tmp_path)
+    env = recorded.environment(tmp_path, **at(tmp_path, "2026-11-21T01:50"))
+    before = run_cli(["status", "--check"], env, tmp_path)
     assert "nothing is extracted yet" in before.stdout
+    assert before.returncode == 0, "50 minutes after its end an hour may be missing"
     assert run_cli(["sync", "--from", HOUR, "--to", NEXT], env, tmp_path).returncode == 0
-    [project] = json.loads(run_cli(["status", "--json"], env, tmp_path).stdout)["projects"]
+    project = project_status(env, tmp_path)
     assert project["extracted"]["hours"] == 1
     assert project["extracted"]["rows"] == {"observations": 231, "scores": 38}
+    assert project["settled_until"] == "2026-11-21-01:00"
     for name, held in (("mixpanel", recorded.mixpanel_events()), ("posthog", recorded.posthog_events())):
         found = project["destinations"][name]
         assert found["settled_until"] == "2026-11-21-01:00"
         assert found["delivered"] == len(held) > 0
         assert found["events"] == found["delivered"] + found["rejected"] + found["skipped"]
         assert found["outstanding_hours"] == found["rejected_hours"] == {}
+
+
+def test_status_check_fails_when_the_lag_is_too_large(recorded: StandIns, tmp_path: Path):
+    env = recorded.environment(tmp_path, **at(tmp_path, "2026-11-21T02:31"))
+    del env["DAGSTER_HOME"]
+    done = run_cli(["status", "--check"], env, tmp_path)
+    assert done.returncode == 1
+    assert "langfuse: the lag is 2 h 31 min, allowed are 2 h 30 min" in done.stderr
+    assert run_cli(["status"], env, tmp_path).returncode == 0
 
 
 def test_a_sync_without_rows_says_why(recorded: StandIns, tmp_path: Path):
@@ -122,12 +148,12 @@ def test_a_failing_destination_fails_the_sync_and_keeps_the_other(recorded: Stan
     recorded.mixpanel.state.faults.add(
         Fault(path="/import", times=None, status=401, body='{"code":401,"error":"Invalid credentials"}')
     )
-    env = recorded.environment(tmp_path)
+    env = recorded.environment(tmp_path, LANGFUSE_START="2026-11-21-00:00")
     done = run_cli(["sync", "--from", HOUR, "--to", NEXT], env, tmp_path)
     assert done.returncode == 1
     assert "mixpanel" in done.stderr.lower()
     assert len(recorded.posthog_events()) > 0
-    [project] = json.loads(run_cli(["status", "--json"], env, tmp_path).stdout)["projects"]
+    project = project_status(env, tmp_path)
     assert list(project["destinations"]["mixpanel"]["outstanding_hours"]) == ["2026-11-21-00:00"]
     assert project["destinations"]["posthog"]["outstanding_hours"] == {}
 
@@ -142,7 +168,7 @@ def test_rejected_events_are_kept_and_the_exit_code_says_so(recorded: StandIns, 
     recorded.mixpanel.state.standin.limits = type(limits)(properties=24)
     done = run_cli(["sync", "--from", HOUR, "--to", NEXT, "-d", "mixpanel"], env, tmp_path)
     assert done.returncode == 3, done.stdout + done.stderr
-    [project] = json.loads(run_cli(["status", "--json"], env, tmp_path).stdout)["projects"]
+    project = project_status(env, tmp_path)
     found = project["destinations"]["mixpanel"]
     assert found["rejected"] > 0
     assert found["rejected_hours"] == {"2026-11-21-00:00": found["rejected"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import dagster as dg
@@ -29,8 +29,8 @@ def test_the_keys_of_a_project_are_a_promise():
         for name in sorted(
             [
                 *("langfuse", "raw_observations", "raw_scores"),
-                *("observations", "traces", "generations", "scores", "sessions", "users"),
-                *("trace_events", "generation_events", "score_events", "mixpanel", "posthog"),
+                *("observations", "traces", "generations", "scores", "deletions", "sessions", "users"),
+                *("trace_events", "generation_events", "score_events", "mixpanel", "posthog", "source_audit"),
             ]
         )
     ]
@@ -51,7 +51,7 @@ def test_every_table_says_what_its_columns_are_and_where_they_come_from():
         assert spec.description, name
         assert spec.group_name == "shop"
         assert spec.kinds, name
-        if name in ("langfuse", "mixpanel", "posthog"):
+        if name in ("langfuse", "mixpanel", "posthog", "source_audit"):
             continue
         columns = spec.metadata["dagster/column_schema"].columns
         assert all(column.description for column in columns), name
@@ -63,19 +63,71 @@ def test_all_assets_of_an_hour_share_partitions_and_policy():
     definitions = build_project_definitions(load_project({"hours_per_run": 12}, BOTH))
     job = definitions.resolve_job_def("langfuse_hourly")
     assert job.partitions_def == dg.HourlyPartitionsDefinition("2026-01-01-00:00", timezone="UTC")
-    policies = {asset.backfill_policy for asset in definitions.resolve_asset_graph().assets_defs if asset.is_executable}
+    hourly = job.asset_layer.executable_asset_keys
+    assert {key.path[-1] for key in hourly} >= {"raw_scores", "traces", "trace_events", "mixpanel", "posthog"}
+    policies = {definitions.resolve_asset_graph().get(key).backfill_policy for key in hourly}
     assert policies == {dg.BackfillPolicy.multi_run(12)}
 
 
+def test_the_audit_is_a_job_of_its_own():
+    definitions = build_project_definitions(load_project({}, BOTH))
+    audit = dg.AssetKey(["langfuse", "source_audit"])
+    assert audit not in definitions.resolve_job_def("langfuse_hourly").asset_layer.executable_asset_keys
+    assert definitions.resolve_job_def("langfuse_audit").asset_layer.executable_asset_keys == {audit}
+
+
+@pytest.mark.parametrize(("variables", "status"), [({}, "RUNNING"), ({"LF_DAGSTER_RECONCILE": "0"}, "STOPPED")])
+def test_what_starts_runs_by_itself(variables: dict[str, str], status: str):
+    definitions = build_project_definitions(load_project({}, {**BOTH, **variables}))
+    sensor = definitions.resolve_sensor_def("langfuse_reconcile")
+    audits = definitions.resolve_schedule_def("langfuse_audit_schedule")
+    assert [item.default_status.value for item in (sensor, audits)] == [status, status]
+    assert audits.cron_schedule == "50 */2 * * *"
+    hourly = definitions.resolve_schedule_def("langfuse_hourly_schedule")
+    assert (hourly.cron_schedule, hourly.default_status.value) == ("30 * * * *", "RUNNING")
+
+
+def test_no_audit_is_scheduled_where_none_is_wanted():
+    definitions = build_project_definitions(load_project({}, {**BOTH, "LF_DAGSTER_AUDIT_EVERY_HOURS": "0"}))
+    assert [schedule.name for schedule in definitions.schedules or ()] == ["langfuse_hourly_schedule"]
+
+
+def test_every_hour_is_checked_in_the_job_and_no_check_stops_it():
+    definitions = build_project_definitions(load_project({"name": "shop"}, BOTH))
+    checks = definitions.resolve_job_def("shop_hourly").asset_layer.asset_graph.asset_check_keys
+    at_each = ("accounted", "rejections", "on_time")
+    assert {(key.asset_key.path[-1], key.name) for key in checks} == {
+        ("raw_observations", "matches_source"),
+        *((destination, name) for destination in ("mixpanel", "posthog") for name in at_each),
+    }
+    specs = [spec for asset in definitions.resolve_asset_graph().assets_defs for spec in asset.check_specs]
+    assert len(specs) == len(checks)
+    assert not any(spec.blocking for spec in specs)
+    assert all(spec.description and spec.partitions_def for spec in specs)
+
+
+def test_deliveries_have_a_freshness_policy_of_the_settings():
+    definitions = build_project_definitions(load_project({}, {**BOTH, "LF_DAGSTER_FRESH_MINUTES": "30"}))
+    policies = {spec.key.path[-1]: spec.freshness_policy for spec in definitions.resolve_all_asset_specs()}
+    expected = dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(hours=4, minutes=30), warn_window=timedelta(hours=1, minutes=30)
+    )
+    assert {name: policy for name, policy in policies.items() if policy} == dict.fromkeys(
+        ("mixpanel", "posthog"), expected
+    )
+
+
 @pytest.mark.filterwarnings("ignore:Function `JobDefinition.run_request_for_partition`")  # inside Dagster
-def test_a_tick_at_minute_30_launches_the_hour_just_ended():
+def test_a_tick_at_minute_30_launches_the_hour_just_ended(tmp_path: Path):
     definitions = build_project_definitions(load_project({}, BOTH))
     schedule = definitions.resolve_schedule_def("langfuse_hourly_schedule")
-    assert (schedule.cron_schedule, schedule.default_status.value) == ("30 * * * *", "RUNNING")
     tick = datetime(2026, 11, 21, 7, 30, tzinfo=timezone.utc)
-    with dg.build_schedule_context(
-        scheduled_execution_time=tick, repository_def=definitions.get_repository_def()
-    ) as context:
+    with (
+        dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
+        dg.build_schedule_context(
+            instance=instance, scheduled_execution_time=tick, repository_def=definitions.get_repository_def()
+        ) as context,
+    ):
         requests = schedule.evaluate_tick(context).run_requests
     assert [request.partition_key for request in requests or ()] == ["2026-11-21-06:00"]
 

@@ -1,0 +1,60 @@
+"""Distinct ids with so many events on a date that the destination would rename them (contracts: mixpanel 9)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import duckdb
+
+from lf_dagster.destinations.base import Destination
+from lf_dagster.destinations.ledger import Ledger
+from lf_dagster.destinations.statements import count
+from lf_dagster.hours import Hour
+
+logger = logging.getLogger(__name__)
+
+
+def hot_key_warnings(
+    con: duckdb.DuckDBPyConnection, destination: Destination, ledger: Ledger, hours: Sequence[Hour]
+) -> dict[str, tuple[str, ...]]:
+    """Warnings per UTC date about distinct_ids with so many events that the destination would rename them.
+
+    Counts the table `prepared` and, for dates that could come near, the ledgers of the date's other hours
+    (contracts: mixpanel 9).
+    """
+    limit = destination.hot_key_limit
+    if limit is None:
+        return {}
+    others = [hour for hour in _rest_of_days(hours) if hour not in set(hours)]
+    known = sum(int((ledger.facts(hour) or {}).get("delivered", 0)) for hour in others)
+    if known + count(con, "SELECT count(*) FROM prepared WHERE skip_reason IS NULL") < limit:
+        return {}
+    ledger.load(con, "day", others, where="delivered_identity IS NOT NULL AND distinct_id <> ''")
+    rows = con.execute(_HOT_KEYS, {"limit": limit}).fetchall()
+    found: dict[str, tuple[str, ...]] = {}
+    for date, distinct_id, events in rows:
+        text = f"{events} events of distinct_id {mask(distinct_id)} on {date}: from 200000 on Mixpanel renames them"
+        logger.warning("%s: %s", destination.name, text)
+        found[str(date)] = (*found.get(str(date), ()), text)
+    return found
+
+
+def mask(identifier: str) -> str:
+    """An id that can be recognised but not read off: its first three characters and its length."""
+    return f"{identifier[:3]}...({len(identifier)} characters)" if len(identifier) > 3 else identifier
+
+
+def _rest_of_days(hours: Sequence[Hour]) -> list[Hour]:
+    midnights = {hour.shift(-int(hour.hour)) for hour in hours}
+    return [midnight.shift(step) for midnight in sorted(midnights) for step in range(24)]
+
+
+_HOT_KEYS = """
+SELECT date, distinct_id, count(*) AS events FROM (
+    SELECT make_timestamp(time_ms * 1000)::DATE AS date, distinct_id FROM prepared
+    WHERE skip_reason IS NULL AND invalid IS NULL AND distinct_id <> ''
+    UNION ALL
+    SELECT make_timestamp(time_ms * 1000)::DATE, distinct_id FROM day
+) GROUP BY ALL HAVING count(*) >= $limit ORDER BY events DESC
+"""
