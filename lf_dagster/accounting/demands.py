@@ -9,7 +9,7 @@ from itertools import groupby
 
 from lf_dagster.accounting.needs import Need
 from lf_dagster.config import ProjectSettings
-from lf_dagster.hours import Hour, contiguous_blocks
+from lf_dagster.hours import ONE_HOUR, Hour, contiguous_blocks, hour_range
 from lf_dagster.warehouse import TRACE_WINDOW_HOURS
 
 FIRST_WAIT = timedelta(minutes=5)
@@ -48,11 +48,13 @@ def plan_demands(
     busy: frozenset[Hour],
     failures: Mapping[Hour, Failures],
     at_most: int,
+    settled: frozenset[Hour] = frozenset(),
 ) -> list[Demand]:
     """The runs to ask for now, most urgent first, at most `at_most`.
 
     Left out: hours that another run is working on (`busy`), hours whose last run failed and which have to wait, and
     hours that are only touched while hours shortly before them are still missing: they would be touched again.
+    Settled hours ride along where that makes one delivery of several: looking at them costs next to nothing.
     Order: what is stale or undelivered, oldest first; then missing hours, newest day first, so that after a long
     absence today is right before last month is.
     """
@@ -64,7 +66,8 @@ def plan_demands(
     }
     sizes = {hour: _block_size(settings, failures.get(hour)) for hour in ready}
     present = {hour: found for hour, found in ready.items() if hour not in missing}
-    demands = [*_blocks(present, sizes), *_history({hour: ready[hour] for hour in missing & ready.keys()}, sizes)]
+    history = {hour: ready[hour] for hour in missing & ready.keys()}
+    demands = [*_blocks(present, sizes, settled - busy), *_history(history, sizes)]
     return demands[:at_most]
 
 
@@ -90,15 +93,32 @@ def _block_size(settings: ProjectSettings, failed: Failures | None) -> int:
 def _history(needs: Mapping[Hour, tuple[Need, ...]], sizes: Mapping[Hour, int]) -> Iterator[Demand]:
     days = sorted({hour.date for hour in needs}, reverse=True)
     for day in days:
-        yield from _blocks({hour: found for hour, found in needs.items() if hour.date == day}, sizes)
+        yield from _blocks({hour: found for hour, found in needs.items() if hour.date == day}, sizes, frozenset())
 
 
-def _blocks(needs: Mapping[Hour, tuple[Need, ...]], sizes: Mapping[Hour, int]) -> Iterator[Demand]:
+def _blocks(
+    needs: Mapping[Hour, tuple[Need, ...]], sizes: Mapping[Hour, int], settled: frozenset[Hour]
+) -> Iterator[Demand]:
     """Neighbouring hours that need the same layers become one run."""
     for (layers, size), hours in _alike(sorted(needs), needs, sizes):
-        for block in contiguous_blocks(hours, at_most=size):
-            reasons = dict.fromkeys(need.reason for hour in block for need in needs[hour])
+        bridges = settled if layers.isdisjoint(("raw", "typed", "events")) else frozenset[Hour]()
+        for block in contiguous_blocks(_bridged(hours, size, bridges), at_most=size):
+            reasons = dict.fromkeys(need.reason for hour in block for need in needs.get(hour, ()))
             yield Demand(tuple(block), layers, tuple(reasons))
+
+
+def _bridged(hours: Sequence[Hour], size: int, bridges: frozenset[Hour]) -> list[Hour]:
+    """The hours, and between those that fit into one run what lies between them, as far as it may ride along."""
+    found: list[Hour] = []
+    first = hours[0]
+    for hour in hours:
+        between = hour_range(found[-1].shift(1), hour.shift(-1)) if found and found[-1].shift(1) < hour else []
+        if between and hour.start - first.start < size * ONE_HOUR and bridges.issuperset(between):
+            found += between
+        elif between or hour.start - first.start >= size * ONE_HOUR:
+            first = hour
+        found.append(hour)
+    return found
 
 
 def _alike(

@@ -84,6 +84,7 @@ def _tick(
         busy=frozenset(hour for run in running for hour in hours_of_run(run)),
         failures=failures,
         at_most=max(0, settings.reconcile.runs_in_flight - len(running)),
+        settled=frozenset(item.hour for item in found.hours if not item.needs),
     )
     cursor = Cursor.after(found, settings, now).text
     if not demands:

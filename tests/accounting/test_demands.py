@@ -16,9 +16,15 @@ NOW = datetime(2026, 9, 8, 12, 0, tzinfo=timezone.utc)
 MISSING, TOUCHED = (Need("raw", "missing"),), (Need("typed", "touched"),)
 
 
-def plan(needs, *, at_most=100, busy=(), failures=None, now=NOW, **explicit) -> list[Demand]:
+def plan(needs, *, at_most=100, busy=(), failures=None, now=NOW, settled=frozenset(), **explicit) -> list[Demand]:
     return plan_demands(
-        needs, project(**explicit), now=now, busy=frozenset(busy), failures=failures or {}, at_most=at_most
+        needs,
+        project(**explicit),
+        now=now,
+        busy=frozenset(busy),
+        failures=failures or {},
+        at_most=at_most,
+        settled=settled,
     )
 
 
@@ -59,6 +65,18 @@ def test_neighbours_that_need_the_same_share_a_run():
         (3, frozenset({"mixpanel", "posthog"})),
         (1, frozenset({"posthog"})),
     ]
+
+
+def test_settled_hours_ride_along_with_deliveries_and_only_with_them():
+    late, again = (Need("posthog", "undelivered"),), (Need("raw", "revisit"),)
+    between = frozenset(hours(NOON, 40))
+    scattered = dict.fromkeys([NOON, NOON.shift(3), NOON.shift(4), NOON.shift(23), NOON.shift(24)], late)
+    found = plan(scattered, settled=between - scattered.keys())
+    assert spans(found) == [(NOON.key, NOON.shift(23).key), (NOON.shift(24).key, NOON.shift(24).key)]
+    assert [demand.reasons for demand in found] == [("undelivered",)] * 2
+    assert len(plan(scattered, settled=between - scattered.keys() - {NOON.shift(10)})) == 2
+    assert spans(plan(scattered, settled=between - scattered.keys(), busy=[NOON.shift(10)]))[0][1] == NOON.shift(4).key
+    assert len(plan(dict.fromkeys(scattered, again), settled=between)) == 3
 
 
 def test_no_more_runs_than_there_is_room_for():

@@ -58,6 +58,7 @@ def running_dagster(environment: Mapping[str, str], logs: Path) -> Iterator[Dags
     """Webserver and daemon on this repository's workspace; every process of theirs ends with the block."""
     port = _free_port()
     env = {**{k: os.environ[k] for k in ("PATH", "HOME", "LANG") if k in os.environ}, **environment}
+    _create_instance(env)
     workspace = ["-w", str(REPOSITORY / "workspace.yaml")]
     commands = {
         "webserver": ["dagster-webserver", *workspace, "-h", "127.0.0.1", "-p", str(port)],
@@ -72,6 +73,12 @@ def running_dagster(environment: Mapping[str, str], logs: Path) -> Iterator[Dags
         dagster.close()
         for process in processes:
             _stop(process)
+
+
+def _create_instance(env: Mapping[str, str]) -> None:
+    """Two processes that create Dagster's SQLite files at the same moment get in each other's way."""
+    script = "import dagster; dagster.DagsterInstance.get().get_runs(limit=1)"
+    subprocess.run([sys.executable, "-c", script], env=dict(env), check=True, capture_output=True)
 
 
 def _start(arguments: list[str], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
