@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from lf_dagster.accounting import SourceIdentity
-from lf_dagster.assets.checks import DELIVERY_CHECKS, HourChecks, check_specs, delivery_findings, newly_complete
+from lf_dagster.assets.checks import DELIVERY_CHECKS, delivery_findings, newly_complete
 from lf_dagster.assets.common import (
     WAREHOUSE_POOL,
     asset_key,
@@ -22,6 +22,7 @@ from lf_dagster.assets.common import (
     project_step,
     record_hour,
 )
+from lf_dagster.assets.hour_checks import HourChecks, check_specs
 from lf_dagster.assets.metadata import delivery_metadata
 from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings

@@ -11,8 +11,9 @@ import dagster as dg
 from pydantic import Field
 
 from lf_dagster.accounting import last_audit
-from lf_dagster.assets.checks import RAW_CHECKS, HourChecks, check_specs, source_findings
+from lf_dagster.assets.checks import RAW_CHECKS, source_findings
 from lf_dagster.assets.common import SETTINGS_METADATA, asset_key, hours_of, open_lake, project_step, record_hour
+from lf_dagster.assets.hour_checks import HourChecks, check_specs
 from lf_dagster.assets.metadata import extract_metadata
 from lf_dagster.config import ProjectSettings, ReadPath
 from lf_dagster.hours import Hour

@@ -112,6 +112,15 @@ def test_what_fails_again_and_again_is_named_with_its_next_try_and_its_error(sho
     assert "last error" not in text(shop, capsys, monkeypatch)
 
 
+def test_a_failed_rerun_of_a_settled_hour_is_no_failing_hour(shop: Works):
+    shop.settle()
+    shop.langfuse.state.faults.add(Fault(path="/api/public/v3/scores", status=403, times=None, body="{}"))
+    assert not shop.rerun("2026-09-07T10", only=["raw_scores"]).success
+    found = document(shop)
+    assert (found["failures"], found["settled_until"]) == ([], TWELVE)
+    assert found["last_error"] is not None
+
+
 def test_deletions_and_the_last_audit_are_told(shop: Works, capsys, monkeypatch):
     shop.settle()
     assert shop.at("2026-09-07T13:10").audit().success
