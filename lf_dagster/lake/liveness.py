@@ -2,12 +2,14 @@
 
 Dagster's own launcher cannot tell that a machine went down under a run: the run stays "started" until its time limit,
 hours later. The kernel lets a lock go when its process dies in whatever way, so a mark that can be locked belongs to
-nobody. Marks exist on local lakes only; elsewhere nothing is known, and launchers of clusters look after their workers.
+nobody. Marks exist on local lakes only, and count only where locks are seen: under the same kernel, or on a host of
+the same name that was started anew. Elsewhere nothing is known, and launchers of clusters look after their workers.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from lf_dagster.lake.lake import Lake
 from lf_dagster.lake.workspace import try_lock
 
 _OLD = timedelta(days=1)
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_LONGEST = 4096
 _held: dict[Path, int] = {}
 """Marks of this process; they are let go when it ends."""
 
@@ -30,6 +34,8 @@ def hold(lake: Lake, run_id: str) -> None:
     _tidy(mark.parent)
     descriptor = os.open(mark, os.O_CREAT | os.O_RDWR)
     try_lock(descriptor)
+    os.truncate(descriptor, 0)
+    os.write(descriptor, "\n".join(_here()).encode())
     _held[mark] = descriptor
 
 
@@ -43,9 +49,19 @@ def is_dead(lake: Lake, run_id: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return try_lock(descriptor)
+        holder = os.read(descriptor, _LONGEST).decode().split("\n")
+        return not set(holder).isdisjoint(_here()) and try_lock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _here() -> tuple[str, str]:
+    """This host's name and, where the system tells, this start of its kernel."""
+    try:
+        boot = _BOOT_ID.read_text().strip()
+    except OSError:
+        boot = "-"
+    return socket.gethostname(), boot
 
 
 def _mark(lake: Lake, run_id: str) -> Path:

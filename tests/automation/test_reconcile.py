@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -185,7 +186,7 @@ def test_requests_carry_what_backoff_is_counted_from(shop: Works):
 def test_a_run_whose_process_is_gone_is_ended_and_its_hours_are_asked_for_again(shop: Works):
     run_id = under_way(shop, "2026-09-07-00:00", "2026-09-07-10:00")
     (Path(shop.lake.root) / "alive").mkdir(parents=True)
-    (Path(shop.lake.root) / "alive" / run_id).touch()
+    (Path(shop.lake.root) / "alive" / run_id).write_text(socket.gethostname())
     assert ("2026-09-07-00:00", "2026-09-07-10:00") in [hours_of(request) for request in shop.ask()]
     ended = shop.instance.get_run_by_id(run_id)
     assert ended is not None

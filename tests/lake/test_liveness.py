@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +30,18 @@ def test_a_run_is_dead_once_its_process_was_killed_and_not_before(tmp_path: Path
         os.kill(worker.pid, signal.SIGKILL)
         worker.wait()
         assert is_dead(lake, "run")
+
+
+def test_a_mark_of_another_machine_says_nothing(tmp_path: Path):
+    (tmp_path / "alive").mkdir()
+    (tmp_path / "alive" / "run").write_text("elsewhere\n00000000-1111-2222-3333-444444444444")
+    assert not is_dead(Lake(str(tmp_path)), "run")
+
+
+def test_a_mark_of_this_machine_before_it_was_started_anew_is_dead(tmp_path: Path):
+    (tmp_path / "alive").mkdir()
+    (tmp_path / "alive" / "run").write_text(f"{socket.gethostname()}\n00000000-1111-2222-3333-444444444444")
+    assert is_dead(Lake(str(tmp_path)), "run")
 
 
 def test_nothing_is_said_of_runs_without_mark_and_of_this_process(tmp_path: Path):
