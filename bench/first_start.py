@@ -68,8 +68,20 @@ def _start(folder: Path, clock: VirtualClock, outside: Outside) -> int:
     print(f"requests to Langfuse: {sum(outside.meter.requests.values())}")
     for name, receiver in outside.ours.items():
         print(f"{name}: {len(receiver.held())} events held, {found.total(name, 'delivered')} delivered")
+    _print_quiet_tick(daemon, outside)
     print(f"wall {time.monotonic() - began:.0f} s, CPU {time.process_time() - spent:.0f} s (stand-ins included)")
     return 1 if found.outstanding() else 0
+
+
+def _print_quiet_tick(daemon: Any, outside: Outside) -> None:
+    """What a look costs when there is nothing to do: the first one sees everything, the next ones the horizon."""
+    before = sum(outside.meter.requests.values())
+    for what in ("first", "second"):
+        began, spent = time.monotonic(), time.process_time()
+        daemon.apart(daemon._sense)
+        wall, cpu = time.monotonic() - began, time.process_time() - spent
+        print(f"{what} look with nothing to do: {wall:.2f} s wall, {cpu:.2f} s CPU")
+    print(f"requests of these looks: {sum(outside.meter.requests.values()) - before}")
 
 
 def _account(clock: VirtualClock) -> Any:

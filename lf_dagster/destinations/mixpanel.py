@@ -24,6 +24,7 @@ from lf_dagster.destinations.answers import PROBE_RETRY, is_html, refused, rejec
 from lf_dagster.destinations.base import BatchOutcome, Limits, Rule
 from lf_dagster.destinations.batching import Batch
 from lf_dagster.errors import ConfigError, ProtocolError, RequestRejected
+from lf_dagster.events.nobody import MIXPANEL_DENIED_IDS
 from lf_dagster.http import HttpClient, HttpStats, Response, RetryPolicy, basic_auth
 
 ORIGINS = {
@@ -35,11 +36,6 @@ GZIP_LEVEL = 1
 """ISA-L's level 1: zlib's level 6 is 6 % smaller on event JSON at a tenth of the speed."""
 TIMEOUT_SECONDS = 60.0
 
-# contracts: mixpanel 4.2; compared trimmed and without case.
-DENIED_IDS = (
-    *("00000000-0000-0000-0000-000000000000", "anon", "anonymous", "nil", "none", "null", "n/a", "na"),
-    *("undefined", "unknown", "<nil>", "0", "-1", "true", "false", "[]", "{}", "lmy47d"),
-)
 _YEAR_1971_MS = 31_536_000_000
 _MAX_EVENT_BYTES = 999_999
 _MAX_MEMBERS = 254
@@ -131,7 +127,7 @@ class Mixpanel:
             rules.invalid("event_name", "coalesce(event, '') = '' OR length(event) > 255"),
             rules.invalid("time_before_1971", f"time_ms IS NULL OR time_ms < {_YEAR_1971_MS}"),
             rules.invalid("time_in_future", f"time_ms > {now_ms}"),
-            rules.invalid("distinct_id", f"distinct_id IS NULL OR {rules.one_of('distinct_id', DENIED_IDS)}"),
+            rules.invalid("distinct_id", f"distinct_id IS NULL OR {rules.one_of('distinct_id', MIXPANEL_DENIED_IDS)}"),
             rules.invalid("insert_id", _bad_insert_id()),
             rules.invalid("size", rules.bytes_over(_MAX_EVENT_BYTES)),
             rules.invalid("json", rules.not_json()),
@@ -258,7 +254,7 @@ def _reason(record: _FailedRecord) -> str:
 
 
 def _bad_insert_id() -> str:
-    denied = rules.one_of("event_id", DENIED_IDS)
+    denied = rules.one_of("event_id", MIXPANEL_DENIED_IDS)
     wrong = "coalesce(length(event_id), 0) NOT BETWEEN 1 AND 36 OR regexp_matches(event_id, '[^A-Za-z0-9-]')"
     return f"{wrong} OR {denied}"
 

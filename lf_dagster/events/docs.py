@@ -9,13 +9,11 @@ import sys
 from collections.abc import Iterator
 
 from lf_dagster.events.catalogue import Event, Property, load_catalogue
+from lf_dagster.events.cutting import MAX_CHARACTERS, MAX_ITEMS
 from lf_dagster.events.filters import REASONS
 from lf_dagster.events.ids import NAMESPACES
+from lf_dagster.events.nobody import MIXPANEL_DENIED_IDS, POSTHOG_ILLEGAL_IDS
 from lf_dagster.events.payload import (
-    MAX_CHARACTERS,
-    MAX_ITEMS,
-    MIXPANEL_DENIED_IDS,
-    POSTHOG_ILLEGAL_IDS,
     POSTHOG_MAX_DISTINCT_ID,
     TIME_PROPERTY,
     TRUNCATED_PROPERTY,

@@ -14,9 +14,11 @@ from typing import ClassVar
 
 from lf_dagster.config import Compatibility, DestinationSettings
 from lf_dagster.events.catalogue import Event, Property
+from lf_dagster.events.cutting import MAX_CHARACTERS, cut_value, size, too_long
 from lf_dagster.events.filters import skip_reason_sql
 from lf_dagster.events.ids import DestinationName, event_digest_sql, event_id_sql
 from lf_dagster.events.keys import LIBRARY, iso, may_be_sent, posthog_id, posthog_time
+from lf_dagster.events.nobody import MIXPANEL_DENIED_IDS, POSTHOG_ILLEGAL_IDS
 from lf_dagster.warehouse import ALIAS
 from lf_dagster.warehouse.database import identifier, literal
 
@@ -28,23 +30,6 @@ TRUNCATED_PROPERTY = "langfuse_truncated_properties"
 
 TIME_PROPERTY = "langfuse_timestamp"
 """Property with the event's time (ISO 8601), where the event keeps the one under which it was delivered first."""
-
-MAX_CHARACTERS = 255
-MAX_ITEMS = 254
-"""Mixpanel cuts longer strings silently and refuses longer lists and larger objects (mixpanel.md 4.1)."""
-
-MIXPANEL_DENIED_IDS = (
-    "undefined", "null", "nil", "none", "unknown", "n/a", "na", "anon", "anonymous", "false", "true", "0", "-1",
-    "00000000-0000-0000-0000-000000000000", "<nil>", "[]", "{}", "lmy47d",
-)  # fmt: skip
-"""Mixpanel refuses these as distinct id (mixpanel.md 4.2); compared trimmed, in lower case."""
-
-POSTHOG_ILLEGAL_IDS = (
-    "0", "00000000-0000-0000-0000-000000000000", "[object object]", "anonymous", "anonymous-user", "backend",
-    "distinct_id", "distinctid", "email", "false", "guest", "id", "nan", "none", "not_authenticated", "null",
-    "system", "true", "undefined", "user",
-)  # fmt: skip
-"""PostHog switches person processing off for these (posthog.md 11)."""
 
 POSTHOG_MAX_DISTINCT_ID = 200
 """PostHog cuts longer distinct ids on the batch route and refuses them on V1 (posthog.md 3, 8.1)."""
@@ -199,11 +184,11 @@ class Payload(ABC):
     def _cut(self) -> str:
         """Values with what is too long cut (documented), the names of what is too long, and the event id."""
         cuttable = self.cuttable()
-        cuts = [f"{_cut_value(column, kind, limit)} AS {column}" for column, (_, kind, limit) in cuttable.items()]
+        cuts = [f"{cut_value(column, kind, limit)} AS {column}" for column, (_, kind, limit) in cuttable.items()]
         star = f"* REPLACE ({', '.join(cuts)})" if cuts and self.documented else "*"
-        sizes = ", ".join(_size(column, kind) for column, (_, kind, _) in cuttable.items())
+        sizes = ", ".join(size(column, kind) for column, (_, kind, _) in cuttable.items())
         names = ", ".join(
-            f"CASE WHEN {_too_long(column, kind, limit)} THEN {literal(name)} END"
+            f"CASE WHEN {too_long(column, kind, limit)} THEN {literal(name)} END"
             for column, (name, kind, limit) in cuttable.items()
         )
         lowest = min(limit for _, _, limit in cuttable.values())
@@ -419,27 +404,3 @@ def concat(fragments: Iterator[str]) -> str:
 
 def _time_of(identity: str) -> str:
     return f"regexp_extract({identity}, '[0-9]+$')"
-
-
-def _size(column: str, kind: str) -> str:
-    return f"strlen({column})" if kind == "string" else f"strlen(to_json({column})::VARCHAR)"
-
-
-def _too_long(column: str, kind: str, limit: int) -> str:
-    if kind == "string":
-        return f"strlen({column}) > {limit} AND length({column}) > {limit}"
-    items = column if kind == "list" else f"map_values({column}) || map_keys({column})"
-    count = f"len({column})" if kind == "list" else f"cardinality({column})"
-    return f"{count} > {MAX_ITEMS} OR list_max(list_transform({items}, lambda item: length(item))) > {limit}"
-
-
-def _cut_value(column: str, kind: str, limit: int) -> str:
-    if kind == "string":
-        return f"CASE WHEN strlen({column}) > {limit} THEN left({column}, {limit}) ELSE {column} END"
-    if kind == "list":
-        cut = f"list_transform({column}[1:{MAX_ITEMS}], lambda item: left(item, {limit}))"
-    else:
-        short = f"list_filter(map_entries({column}), lambda item: length(item.key) <= {limit})[1:{MAX_ITEMS}]"
-        pair = f"{{'key': item.key, 'value': left(item.value, {limit})}}"
-        cut = f"map_from_entries(list_transform({short}, lambda item: {pair}))"
-    return f"CASE WHEN {_size(column, kind)} > {limit} THEN {cut} ELSE {column} END"

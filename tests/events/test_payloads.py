@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lf_dagster.events import event_id, load_catalogue
-from lf_dagster.events.payload import MIXPANEL_DENIED_IDS, POSTHOG_ILLEGAL_IDS
+from lf_dagster.events.nobody import MIXPANEL_DENIED_IDS, POSTHOG_ILLEGAL_IDS
 from lf_dagster.hours import Hour
 from tests.events.events import HOST, EventProject
 from tests.warehouse.extracts import v2_row, v3_score

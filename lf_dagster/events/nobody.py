@@ -1,0 +1,16 @@
+"""User ids that stand for nobody, by destination."""
+
+from __future__ import annotations
+
+MIXPANEL_DENIED_IDS = (
+    "undefined", "null", "nil", "none", "unknown", "n/a", "na", "anon", "anonymous", "false", "true", "0", "-1",
+    "00000000-0000-0000-0000-000000000000", "<nil>", "[]", "{}", "lmy47d",
+)  # fmt: skip
+"""Mixpanel refuses these as distinct id (mixpanel.md 4.2); compared trimmed, in lower case."""
+
+POSTHOG_ILLEGAL_IDS = (
+    "0", "00000000-0000-0000-0000-000000000000", "[object object]", "anonymous", "anonymous-user", "backend",
+    "distinct_id", "distinctid", "email", "false", "guest", "id", "nan", "none", "not_authenticated", "null",
+    "system", "true", "undefined", "user",
+)  # fmt: skip
+"""PostHog switches person processing off for these (posthog.md 11)."""
