@@ -57,9 +57,8 @@ def test_what_is_stale_comes_before_history_oldest_first():
 
 
 def test_neighbours_that_need_the_same_share_a_run():
-    both: tuple[Need, ...] = (Need("mixpanel", "undelivered"), Need("posthog", "undelivered"))
-    needs = dict.fromkeys(hours(NOON, 3), both)
-    needs[NOON.shift(3)] = (Need("posthog", "retry"),)
+    both = (Need("mixpanel", "undelivered"), Need("posthog", "undelivered"))
+    needs = {**dict.fromkeys(hours(NOON, 3), both), NOON.shift(3): (Need("posthog", "retry"),)}
     found = plan(needs)
     assert [(len(demand.hours), demand.layers) for demand in found] == [
         (3, frozenset({"mixpanel", "posthog"})),
