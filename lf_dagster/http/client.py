@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -282,7 +284,7 @@ def _url(origin: str, path: str, params: Mapping[str, Any] | Sequence[tuple[str,
 
 def _tls_context(verify: bool | str, setting: str) -> ssl.SSLContext | bool:
     if isinstance(verify, bool):
-        return verify
+        return verify and _system_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     if not Path(verify).is_file():
         raise ConfigError(f"no such CA bundle: {verify}", hint=f"`{setting}` must be the path of a PEM file.")
     try:
@@ -290,6 +292,12 @@ def _tls_context(verify: bool | str, setting: str) -> ssl.SSLContext | bool:
     except ssl.SSLError as error:
         text = f"not a CA bundle: {verify} ({error.reason or error})"
     raise ConfigError(text, hint=f"`{setting}` must be a PEM file with certificates.")
+
+
+@functools.cache
+def _system_context(*_files: str | None) -> ssl.SSLContext:
+    """The system's certificates, read once: that takes longer than many an hour's requests."""
+    return httpx.create_ssl_context()
 
 
 _FINAL_TLS_REASONS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL")
