@@ -6,6 +6,9 @@ MAX_CHARACTERS = 255
 MAX_ITEMS = 254
 """Mixpanel cuts longer strings silently and refuses longer lists and larger objects (mixpanel.md 4.1)."""
 
+POSTHOG_MAX_DISTINCT_ID = 200
+"""PostHog cuts longer distinct ids on the batch route and refuses them on V1 (posthog.md 3, 8.1)."""
+
 
 def size(column: str, kind: str) -> str:
     """Bytes of a value (kind: string, list or map): cheap, and never fewer than its characters."""

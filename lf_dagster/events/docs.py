@@ -9,15 +9,13 @@ import sys
 from collections.abc import Iterator
 
 from lf_dagster.events.catalogue import Event, Property, load_catalogue
-from lf_dagster.events.cutting import MAX_CHARACTERS, MAX_ITEMS
+from lf_dagster.events.cutting import MAX_CHARACTERS, MAX_ITEMS, POSTHOG_MAX_DISTINCT_ID
 from lf_dagster.events.filters import REASONS
 from lf_dagster.events.ids import NAMESPACES
-from lf_dagster.events.nobody import MIXPANEL_DENIED_IDS, POSTHOG_ILLEGAL_IDS
+from lf_dagster.events.nobody import MIXPANEL_DENIED_IDS, POSTHOG_ILLEGAL_IDS, UNKNOWN_USER
 from lf_dagster.events.payload import (
-    POSTHOG_MAX_DISTINCT_ID,
     TIME_PROPERTY,
     TRUNCATED_PROPERTY,
-    UNKNOWN_USER,
 )
 from lf_dagster.warehouse import READ_PATH_DIFFERENCES
 

@@ -14,3 +14,6 @@ POSTHOG_ILLEGAL_IDS = (
     "system", "true", "undefined", "user",
 )  # fmt: skip
 """PostHog switches person processing off for these (posthog.md 11)."""
+
+UNKNOWN_USER = "langfuse_unknown_user"
+"""Property value of events without user (documented). Never a distinct id: it would become one giant user."""

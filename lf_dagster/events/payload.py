@@ -14,25 +14,19 @@ from typing import ClassVar
 
 from lf_dagster.config import Compatibility, DestinationSettings
 from lf_dagster.events.catalogue import Event, Property
-from lf_dagster.events.cutting import MAX_CHARACTERS, cut_value, size, too_long
+from lf_dagster.events.cutting import MAX_CHARACTERS, POSTHOG_MAX_DISTINCT_ID, cut_value, size, too_long
 from lf_dagster.events.filters import skip_reason_sql
 from lf_dagster.events.ids import DestinationName, event_digest_sql, event_id_sql
 from lf_dagster.events.keys import LIBRARY, iso, may_be_sent, posthog_id, posthog_time
-from lf_dagster.events.nobody import MIXPANEL_DENIED_IDS, POSTHOG_ILLEGAL_IDS
+from lf_dagster.events.nobody import MIXPANEL_DENIED_IDS, POSTHOG_ILLEGAL_IDS, UNKNOWN_USER
 from lf_dagster.warehouse import ALIAS
 from lf_dagster.warehouse.database import identifier, literal
-
-UNKNOWN_USER = "langfuse_unknown_user"
-"""Property value of events without user (documented). Never a distinct id: it would become one giant user."""
 
 TRUNCATED_PROPERTY = "langfuse_truncated_properties"
 """Property that lists what was cut."""
 
 TIME_PROPERTY = "langfuse_timestamp"
 """Property with the event's time (ISO 8601), where the event keeps the one under which it was delivered first."""
-
-POSTHOG_MAX_DISTINCT_ID = 200
-"""PostHog cuts longer distinct ids on the batch route and refuses them on V1 (posthog.md 3, 8.1)."""
 
 
 @dataclass(frozen=True)

@@ -266,7 +266,6 @@ class _Exchange:
             pass
 
     def log(self) -> None:
-        """Put the request into the log, unless it is there."""
         if not self._logged:
             self._logged = True
             self._faults.record(self._record())
