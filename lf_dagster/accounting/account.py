@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from lf_dagster.accounting.audit import Audit, last_audit
 from lf_dagster.accounting.holdings import Holding, read_holdings
-from lf_dagster.accounting.needs import Look, Need, State, needs_of, state_of
+from lf_dagster.accounting.needs import Look, Need, State, is_final, needs_of, state_of
 from lf_dagster.config import ProjectSettings
 from lf_dagster.hours import Hour, hour_range, parse_hour
 from lf_dagster.lake import Lake
@@ -24,10 +24,11 @@ outstanding; gone and deleted are no longer among the events; the last four are 
 
 @dataclass(frozen=True)
 class HourAccount:
-    """One hour: what it holds and what it needs; no needs means settled."""
+    """One hour: what it holds and what it needs; no needs means settled, `is_final` that none are to be expected."""
 
     holding: Holding
     needs: tuple[Need, ...]
+    is_final: bool
 
     @property
     def hour(self) -> Hour:
@@ -127,7 +128,10 @@ def account(
     audit = last_audit(lake, settings.name)
     gaps = frozenset(hour for hour, holding in holdings.items() if holding.extracted_at is None)
     look = Look(now, audit.changed_since(), gaps - given_up)
-    judged = [HourAccount(item, needs_of(item, settings, look)) for _, item in sorted(holdings.items())]
+    judged = [
+        HourAccount(item, needs_of(item, settings, look), is_final(item, settings, now))
+        for _, item in sorted(holdings.items())
+    ]
     return ProjectAccount(settings.name, now, judged, audit, tuple(settings.destinations))
 
 

@@ -75,6 +75,18 @@ def needs_of(holding: Holding, settings: ProjectSettings, look: Look) -> tuple[N
     return ()
 
 
+def is_final(holding: Holding, settings: ProjectSettings, now: datetime) -> bool:
+    """Whether nothing that can be foreseen will need this hour again: it was read after its last revisit was due, and
+    no event waits for anything. What nobody can foresee (a neighbour's run, a change that an audit sees) still can."""
+    read_at, ages = holding.extracted_at, settings.reconcile.revisit_hours
+    if read_at is None or (ages and max(now, read_at) < revisit_at(holding.hour, max(ages))):
+        return False
+    return not any(
+        delivery.count("held") or delivery.count("awaiting") or _will_retry(holding, delivery, settings)
+        for delivery in holding.deliveries.values()
+    )
+
+
 def state_of(needs: tuple[Need, ...]) -> State:
     """The state that an hour with these needs is in."""
     if not needs:
@@ -125,22 +137,33 @@ def _of_models(holding: Holding) -> Iterator[Need]:
 
 def _of_deliveries(holding: Holding, settings: ProjectSettings, look: Look) -> Iterator[Need]:
     for name, delivery in holding.deliveries.items():
-        reason = _delivery_reason(holding, delivery, settings.destinations[name].hold_hours, look)
+        reason = _delivery_reason(holding, delivery, name, settings, look)
         if reason is not None:
             yield Need(name, reason)
 
 
-def _delivery_reason(holding: Holding, delivery: Delivery, hold_hours: int, look: Look) -> str | None:
+def _delivery_reason(
+    holding: Holding, delivery: Delivery, name: str, settings: ProjectSettings, look: Look
+) -> str | None:
     facts, build = delivery.facts or {}, holding.events
+    hold_hours = settings.destinations[name].hold_hours
     reasons = {
         "undelivered": delivery.facts is None and not delivery.unmerged,
         "unfinished": delivery.unmerged or delivery.count("outstanding") > 0,
         "events_newer": build is not None and facts.get("events_build") != build.build_id,
         "hold_over": delivery.count("held") > 0 and look.now >= holding.hour.end + hold_hours * ONE_HOUR,
         "trace_known": delivery.count("awaiting") > 0 and Hour.from_key(facts["awaiting_gap"]) not in look.gaps,
-        "retry": delivery.count("retryable") > 0 and _retry_due(holding.hour, delivery, look.now),
+        "retry": _will_retry(holding, delivery, settings) and _retry_due(holding.hour, delivery, look.now),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _will_retry(holding: Holding, delivery: Delivery, settings: ProjectSettings) -> bool:
+    """Whether events that were turned away are tried again: until a horizon after the hour was read."""
+    last, read_at = delivery.delivered_at, holding.extracted_at
+    if delivery.count("retryable") == 0 or last is None or read_at is None:
+        return False
+    return last - read_at <= settings.reconcile.horizon_hours * ONE_HOUR
 
 
 def _retry_due(hour: Hour, delivery: Delivery, now: datetime) -> bool:

@@ -123,7 +123,7 @@ def _look(
 
 @dataclass(frozen=True)
 class Cursor:
-    """`settled`: every hour before it is settled and beyond the horizon; `open`: older ones that are not, after all.
+    """`settled`: every hour before it is settled for good and beyond the horizon; `open`: older ones that are not.
 
     It counts only for the settings it was made under: another start or another destination looks at everything again.
     """
@@ -142,7 +142,7 @@ class Cursor:
     @classmethod
     def after(cls, found: ProjectAccount, settings: ProjectSettings, now: datetime) -> Cursor:
         horizon = hours_in_horizon(settings, now)
-        unsettled = [item.hour for item in found.outstanding()]
+        unsettled = [item.hour for item in found.hours if item.needs or not item.is_final]
         window = [item.hour for item in found.hours]
         if not horizon or not window:
             return cls()

@@ -43,7 +43,7 @@ def shop(tmp_path: Path) -> Iterator[Works]:
 @pytest.fixture
 def short_sighted(tmp_path: Path) -> Iterator[Works]:
     """The same with a horizon of two hours, at 05:50 of the first day, settled."""
-    with shop_of(tmp_path, reconcile={"horizon_hours": 2}) as running:
+    with shop_of(tmp_path, reconcile={"horizon_hours": 2, "revisit_hours": []}) as running:
         running.at("2026-09-05T05:50").settle()
         yield running
 
@@ -166,6 +166,20 @@ def test_the_cursor_spares_settled_history_and_forgets_it_when_a_destination_is_
     shop.cursor = (shop.cursor or "").replace('["mixpanel", "posthog"]', '["mixpanel"]')
     [request] = shop.ask()
     assert (hours_of(request)[0], assets_of(request)) == ("2026-09-05-01:00", {"posthog"})
+
+
+def test_the_cursor_lets_no_hour_go_before_its_last_revisit(tmp_path: Path):
+    """The last revisit of an hour falls together with those of its neighbours: later than the horizon."""
+    with shop_of(tmp_path, reconcile={"horizon_hours": 24, "revisit_hours": [24]}) as shop:
+        shop.at("2026-09-05T04:50").settle()
+        shop.at("2026-09-06T02:30")
+        waiting = {hours_of(request) for request in shop.settle() if tags_of(request)[2] == "revisit"}
+        assert waiting == set(), "together with their neighbours, at 04:00"
+        shop.at("2026-09-06T04:05")
+        asked = [hours_of(request) for request in shop.settle() if tags_of(request)[2] == "revisit"]
+        assert asked == [("2026-09-05-00:00", "2026-09-05-02:00")] or asked == [
+            ("2026-09-05-00:00", "2026-09-05-03:00")
+        ]
 
 
 def test_an_old_hour_that_becomes_stale_is_rerun_whatever_its_age(short_sighted: Works):
