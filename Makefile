@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup demo ui test test-all lint format docs bench clean
+.PHONY: help setup demo ui test test-all lint format docs bench fidelity clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ docs: setup  ## Write the generated pages again
 
 bench: setup  ## Measure the main legs on this machine
 	$(BIN)/python -m bench
+
+fidelity: setup  ## Simulate weeks and compare, event by event, what the destinations hold with what they should
+	$(BIN)/python -m bench.fidelity --seeds $(or $(SEEDS),2)
 
 clean:  ## Remove what the demo and the tools left behind
 	rm -rf .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

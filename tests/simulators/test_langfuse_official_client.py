@@ -112,7 +112,8 @@ def test_refusals_arrive_as_the_clients_errors(api_of, recorded):
 
 def test_a_generated_world_reads_alike_on_both_generations(api_of):
     world = build_world(WorldSettings(seed=5, hours=2))
-    api = api_of(world.store, clock=lambda: world.settings.settled_seconds)
+    # A page boundary inside rows of equal time loses some of them on the legacy side; that is another test.
+    api = api_of(world.store, clock=lambda: world.settings.settled_seconds, unstable_ties=False)
     new = {row.id: row for row in observations_of(api) if row.id != f"t-{row.trace_id}"}
     old = {row.id: row for row in pages(api.legacy.observations_v1.get_many)}
     assert new.keys() == old.keys()

@@ -17,7 +17,7 @@ _SDK_METADATA = {
     "resourceAttributes.telemetry.sdk.language": "python",
 }
 _DIRECT_DELAY_MS = 800
-_DUAL_DELAY_MS = 12 * 60_000
+DUAL_DELAY_MS = 12 * 60_000
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Draft:
         """When the new generation shows this span: at its end, and later through the staging of the legacy path."""
         if self.direct:
             return span.last_ms + _DIRECT_DELAY_MS + self.late_ms
-        return self.last_ms + _DUAL_DELAY_MS + self.late_ms
+        return self.last_ms + DUAL_DELAY_MS + self.late_ms
 
 
 def commit(draft: Draft, store: Store) -> None:
@@ -88,7 +88,7 @@ def commit(draft: Draft, store: Store) -> None:
         store.put_observation(observation_row(draft, span, store.project.id, arrival), at_ms=arrival)
     if draft.direct and not draft.spans:
         return
-    arrival = min([draft.arrival_ms(span) for span in draft.spans], default=draft.last_ms + _DUAL_DELAY_MS)
+    arrival = min([draft.arrival_ms(span) for span in draft.spans], default=draft.last_ms + DUAL_DELAY_MS)
     store.put_trace(trace_row(draft, store.project.id, arrival), at_ms=arrival)
     if not draft.direct:
         store.put_observation(synthetic_root(draft, store.project.id, arrival), at_ms=arrival)

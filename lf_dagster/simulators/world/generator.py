@@ -9,7 +9,7 @@ from typing import Any
 from lf_dagster.simulators.langfuse.store import Store
 from lf_dagster.simulators.langfuse.traces import newest
 from lf_dagster.simulators.world import catalogue
-from lf_dagster.simulators.world.ageing import age, lateness
+from lf_dagster.simulators.world.ageing import age, belated, lateness, within_horizon
 from lf_dagster.simulators.world.catalogue import Person
 from lf_dagster.simulators.world.drafts import Draft, commit
 from lf_dagster.simulators.world.grading import grade, lost_score
@@ -70,10 +70,10 @@ def _draw_hour(
         offset = {0: 0, 1: HOUR_MS - 1}.get(number, chance.randrange(HOUR_MS))
         draft = _draw_trace(chance, start_ms + offset, people, settings)
         commit(draft, store)
-        scored = grade(chance, draft, store.project.id)
+        scored = belated(chance, grade(chance, draft, store.project.id), settings.ageing)
         for visible_ms, row in scored:
             store.put_score(row, at_ms=visible_ms)
-        age(chance, draft, scored, store, settings.ageing)
+        age(chance, draft, scored, store, settings)
     if chance.random() < 0.5:
         at_ms = start_ms + chance.randrange(HOUR_MS)
         store.put_score(lost_score(chance, at_ms, store.project.id), at_ms=at_ms + 4000)
@@ -102,6 +102,7 @@ def _draw_trace(chance: random.Random, start_ms: int, people: tuple[Person, ...]
         late_ms=lateness(chance, settings.ageing),
     )
     shape(Pen(chance, draft))
+    draft.late_ms = within_horizon(draft, settings.ageing)
     return draft
 
 

@@ -42,6 +42,21 @@ def grade(chance: random.Random, draft: Draft, project_id: str) -> list[tuple[in
     return made
 
 
+def annotation(chance: random.Random, draft: Draft, at_ms: int, project_id: str) -> dict[str, Any]:
+    """A score that somebody gives a trace later on; its timestamp is the moment at which it is given."""
+    return scores.score(
+        id=f"score-{draft.id[:40]}-later",
+        name="review",
+        data_type="NUMERIC",
+        timestamp=iso(at_ms),
+        project_id=project_id,
+        environment=draft.environment,
+        value=chance.choice((1, 2, 3, 4, 5)),
+        comment=chance.choice(SCORE_COMMENTS),
+        traceId=draft.id,
+    )
+
+
 def lost_score(chance: random.Random, at_ms: int, project_id: str) -> dict[str, Any]:
     """A score of a trace that does not exist: the new generation returns it, the legacy one leaves it out."""
     return scores.score(

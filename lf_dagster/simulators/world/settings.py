@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 from lf_dagster.simulators.langfuse.store import Project
 
@@ -12,23 +12,57 @@ HOUR_MS = 3_600_000
 
 @dataclass(frozen=True)
 class Ageing:
-    """Shares (0..1) of what changes after the fact.
+    """Shares (0..1) of what changes after the fact, each at a moment of its own, none later than `horizon_hours` after
+    its trace (a score: its own time) began.
 
     late: traces whose data arrives hours after they happened (offline clients). resent: observations sent again with
     other content, a tenth of them with another start time. edited: scores annotated again and legacy traces renamed.
-    deleted: traces removed days later. Longest delay: `horizon_hours`.
+    deleted: traces removed. costs: priced generations whose costs are corrected. attributed: traces whose user,
+    session and tags become known later. late_scores: scores that arrive long after their timestamp. annotated: traces
+    that are scored days later. unscored: scores removed. replayed: traces that their client sends once more as they
+    first were, all those of one day at once; `replayed_day` is that UTC day.
     """
 
     late: float = 0.03
     resent: float = 0.02
     edited: float = 0.03
     deleted: float = 0.005
+    costs: float = 0.0
+    attributed: float = 0.0
+    late_scores: float = 0.0
+    annotated: float = 0.0
+    unscored: float = 0.0
+    replayed: float = 0.0
+    replayed_day: date | None = None
     horizon_hours: int = 72
 
     @classmethod
     def none(cls) -> Ageing:
         """Nothing arrives late and nothing changes."""
         return cls(late=0, resent=0, edited=0, deleted=0)
+
+    @classmethod
+    def lively(cls, *, replayed_day: date | None = None, horizon_hours: int = 168) -> Ageing:
+        """Everything that can happen does, more often than in most projects."""
+        return cls(
+            late=0.05,
+            resent=0.03,
+            edited=0.06,
+            deleted=0.02,
+            costs=0.05,
+            attributed=0.05,
+            late_scores=0.05,
+            annotated=0.05,
+            unscored=0.03,
+            replayed=0.5,
+            replayed_day=replayed_day,
+            horizon_hours=horizon_hours,
+        )
+
+    @property
+    def horizon_ms(self) -> int:
+        """The horizon in milliseconds."""
+        return self.horizon_hours * HOUR_MS
 
 
 @dataclass(frozen=True)
@@ -64,6 +98,11 @@ class WorldSettings:
         return self.start + timedelta(hours=self.hours)
 
     @property
+    def end_ms(self) -> int:
+        """Epoch milliseconds of the first moment after the last hour."""
+        return self.start_ms + self.hours * HOUR_MS
+
+    @property
     def settled_seconds(self) -> float:
         """Epoch seconds after which nothing appears or changes any more: the clock for the final state."""
-        return (self.start_ms + (self.hours + 4 * self.ageing.horizon_hours + 24) * HOUR_MS) / 1000
+        return (self.end_ms + self.ageing.horizon_ms + 24 * HOUR_MS) / 1000

@@ -94,7 +94,7 @@ def failing(pen: Pen) -> None:
 
 def nightly(pen: Pen) -> None:
     """A long job that crosses one or more hours; its root is exported last."""
-    lasts = pen.chance.randrange(40, 150) * 60_000
+    lasts = pen.chance.randrange(40, 180) * 60_000
     root = pen.span("AGENT", "nightly-report", None, after_ms=0, lasts_ms=lasts)
     for number in range(6):
         pen.generation(root, after_ms=lasts * number // 6 + 10)
