@@ -168,6 +168,7 @@ def test_the_cursor_spares_settled_history_and_forgets_it_when_a_destination_is_
     assert (hours_of(request)[0], assets_of(request)) == ("2026-09-05-01:00", {"posthog"})
 
 
+@pytest.mark.slow
 def test_the_cursor_lets_no_hour_go_before_its_last_revisit(tmp_path: Path):
     """The last revisit of an hour falls together with those of its neighbours: later than the horizon."""
     with shop_of(tmp_path, reconcile={"horizon_hours": 24, "revisit_hours": [24]}) as shop:

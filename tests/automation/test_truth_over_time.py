@@ -45,6 +45,7 @@ def test_an_edited_score_reaches_both_destinations_under_the_same_id(tmp_path: P
         assert len(world.posthog_events()) == len(world.mixpanel_events()) == 3
 
 
+@pytest.mark.slow
 def test_a_corrected_cost_is_seen_by_the_audit_before_any_revisit(tmp_path: Path, life: Life):
     life.generation("call", "07T10:05:10", cost=0.875, userId="u1", seen="08T02:10")
     revisits = {"reconcile": {"revisit_hours": [168]}}
@@ -62,6 +63,7 @@ def test_a_corrected_cost_is_seen_by_the_audit_before_any_revisit(tmp_path: Path
             assert events["trace t"]["properties"]["langfuse_cost_usd"] == 0.875
 
 
+@pytest.mark.slow
 def test_a_user_who_becomes_known_late_updates_the_events_and_doubles_none(tmp_path: Path):
     life = Life().span("root", "07T10:05", traceName="chat").generation("call", "07T10:05:10")
     life.span("root", "07T10:05", traceName="chat", userId="u9", seen="07T12:10")
@@ -82,6 +84,7 @@ def test_a_user_who_becomes_known_late_updates_the_events_and_doubles_none(tmp_p
         assert "identity_changed" not in found.reasons(), "there is nothing left to do about it"
 
 
+@pytest.mark.slow
 def test_a_span_of_two_hours_arrives_after_its_hour_was_shipped(tmp_path: Path):
     life = Life().span("root", "07T10:40", minutes=120, userId="u1", traceName="agent", type="AGENT")
     life.generation("early", "07T10:50", userId="u1").generation("late", "07T12:20", userId="u1")
@@ -98,6 +101,7 @@ def test_a_span_of_two_hours_arrives_after_its_hour_was_shipped(tmp_path: Path):
         assert len(world.posthog_events()) == 3
 
 
+@pytest.mark.slow
 def test_a_deleted_trace_leaves_the_tables_and_is_reported_as_delivered(tmp_path: Path, life: Life):
     life.span("other", "07T10:15", trace="kept", userId="u2").trace_deleted("t", "07T12:00")
     with works(tmp_path, life.store, start="2026-09-07T10:00", now="2026-09-07T11:30") as world:
@@ -112,6 +116,7 @@ def test_a_deleted_trace_leaves_the_tables_and_is_reported_as_delivered(tmp_path
         assert "trace t" in world.posthog_events(), "nothing is deleted there unless asked for"
 
 
+@pytest.mark.slow
 def test_a_deleted_trace_is_stripped_at_posthog_when_that_is_asked_for(tmp_path: Path, life: Life):
     life.trace_deleted("t", "07T12:00")
     tombstones = {"posthog": {"on_delete": "tombstone"}}
@@ -125,6 +130,7 @@ def test_a_deleted_trace_is_stripped_at_posthog_when_that_is_asked_for(tmp_path:
             assert event["properties"]["langfuse_deleted"] is True
 
 
+@pytest.mark.slow
 def test_a_score_that_comes_days_later_finds_its_trace(tmp_path: Path, life: Life):
     life.score("late", "10T09:00", 1.0)
     with works(tmp_path, life.store, start="2026-09-07T10:00", now="2026-09-07T11:30") as world:
