@@ -1,0 +1,1 @@
+"""A simulated week: what reaches the destinations, event by event, against what they should hold."""
