@@ -50,7 +50,7 @@ def plan_demands(
     at_most: int,
     settled: frozenset[Hour] = frozenset(),
 ) -> list[Demand]:
-    """The runs to ask for now, most urgent first, at most `at_most`.
+    """The runs to ask for at this moment, most urgent first, at most `at_most`.
 
     Left out: hours that another run is working on (`busy`), hours whose last run failed and which have to wait, and
     hours that are only touched while hours shortly before them are still missing: they would be touched again.
