@@ -124,9 +124,10 @@ def test_an_error_in_the_callback_stops_the_rest(standin: Standin, connect: Conn
 
 def test_workers_that_wait_for_a_rate_limit_stop_when_another_fails(standin: Standin, lake: Lake):
     standin.use(spread())
+    # The 429 closes the budget for both workers: it has to come while the other's request is on its way.
     limited = Fault(path="/api/public/v3/scores", status=429, body="", headers={"retry-after": "250"}, times=None)
     broken = Fault(path="/api/public/v2/observations", status=200, body="[]", content_type="application/json")
-    standin.faults.add(limited, replace(broken, delay_seconds=0.1))
+    standin.faults.add(replace(limited, delay_seconds=0.5), replace(broken, delay_seconds=1.5))
     given = {"host": standin.origin, "parallel_requests": 2, "read_path": "v2"}
     settings = LangfuseSettings.model_validate(given)
     # On the real clock: the wait for the scores would be minutes.
