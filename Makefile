@@ -37,8 +37,10 @@ format: setup  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup  ## Write the generated pages again
+docs: setup  ## Write the generated pages, and what is known of the models, again
+	$(BIN)/python -c "from lf_dagster.warehouse.described import write; write()"
 	$(BIN)/python -m lf_dagster.events.docs > docs/events.md
+	$(BIN)/python -m lf_dagster.warehouse.docs > docs/tables.md
 
 bench: setup  ## Measure the main legs on this machine
 	$(BIN)/python -m bench

@@ -9,12 +9,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from typing_extensions import Self
 
+from lf_dagster.agents import AgentSettings
+from lf_dagster.environment import Sources, environment_settings, sources_of
 from lf_dagster.errors import ConfigError
+from lf_dagster.policies import PolicySettings
 
 DEFAULT_HOST = "https://cloud.langfuse.com"
 DEFAULT_START = "2026-01-01-00:00"
@@ -32,8 +36,17 @@ LANGFUSE_INTERNAL_ENVIRONMENTS = (
 )
 
 ReadPath = Literal["v2", "legacy"]
-EventKind = Literal["trace", "generation", "score", "observation"]
+ExtraEvent = Literal[
+    "agent_run", "session",
+    "dify_workflow_run", "dify_workflow_node", "dify_message", "dify_moderation", "dify_retrieval", "dify_tool_call",
+    "dify_suggested_questions", "dify_conversation_named",
+    "librechat_turn", "librechat_tool_call", "librechat_conversation", "librechat_feedback",
+]  # fmt: skip
+"""Kinds of events that Langfuse's own integrations do not have; made on request."""
+EventKind = Literal["trace", "generation", "score", "observation", ExtraEvent]
+EXTRA_EVENTS: tuple[ExtraEvent, ...] = get_args(ExtraEvent)
 Compatibility = Literal["documented", "native"]
+SourceApp = Literal["dify", "librechat"]
 
 
 def secret(variable: str, *, env: Mapping[str, str] = os.environ) -> str:
@@ -77,6 +90,9 @@ class LangfuseSettings(Settings):
     host: Origin = Field(DEFAULT_HOST, description="Origin of the Langfuse deployment.")
     public_key_env: str = Field("LANGFUSE_PUBLIC_KEY", description="Name of the variable that holds the public key.")
     secret_key_env: str = Field("LANGFUSE_SECRET_KEY", description="Name of the variable that holds the secret key.")
+    check_key_prefixes: bool = Field(
+        True, description="Refuse keys that do not begin with pk-lf- and sk-lf-; off for keys of your own choice."
+    )
     read_path: Literal["auto", "v2", "legacy"] = Field(
         "auto", description="API generation to read: v2 (observations v2, scores v3), legacy, or detect it."
     )
@@ -92,8 +108,16 @@ class LangfuseSettings(Settings):
     )
     timeout_seconds: float = Field(100.0, gt=0, description="Per request; the server itself may take over 30 s.")
     ca_bundle: str | None = Field(None, description="Path of a CA bundle for a self-hosted server.")
-    content: bool = Field(False, description="Also read inputs and outputs (slower, larger).")
+    content: bool | Literal["source_apps"] = Field(
+        False,
+        description="Also read inputs and outputs (slower, larger): of all rows, or of the rows of source apps alone.",
+    )
     full_metadata: bool = Field(False, description="Read metadata values beyond 200 characters on the v2 path.")
+    metadata: Literal["merge", "replace"] = Field(
+        "merge",
+        description="merge: metadata keys that a re-read no longer returns stay, with the time they were last seen; "
+        "replace: metadata is what the last read returned.",
+    )
     max_lost_share: float = Field(
         0.5,
         ge=0,
@@ -223,12 +247,42 @@ class ProjectSettings(Settings):
     compatibility: Compatibility = Field(
         "documented", description="documented: units as the public tables say; native: as Langfuse really sends them."
     )
+    source_apps: tuple[SourceApp, ...] = Field(
+        ("dify", "librechat"), description="Source apps whose tables the warehouse has; empty: none."
+    )
+    agents: AgentSettings = Field(
+        default_factory=AgentSettings,  # pyright: ignore[reportArgumentType]
+        description="How agents are recognised in traces.",
+    )
     observation_events: bool = Field(False, description="Also ship one event per observation.")
+    extra_events: tuple[ExtraEvent, ...] = Field(
+        (), description="Also ship these events of agents, sessions and source apps."
+    )
+    session_idle_hours: int = Field(
+        4, ge=1, le=24, description="Hours without a trace after which a session, or a conversation, is closed."
+    )
     hours_per_run: int = Field(24, ge=1, le=168, description="Hours that a backfill gives to one run.")
     reconcile: ReconcileSettings = Field(default_factory=ReconcileSettings)  # pyright: ignore[reportArgumentType]
     checks: ChecksSettings = Field(default_factory=ChecksSettings)  # pyright: ignore[reportArgumentType]
+    policies: PolicySettings = Field(
+        default_factory=PolicySettings,  # pyright: ignore[reportArgumentType]
+        description="What traces and generations should keep to; each one given is a check.",
+    )
     schedule_minute: int = Field(30, ge=0, le=59, description="Minute at which the hour just ended is run.")
+    sync_every_minutes: int | None = Field(
+        None, ge=0, le=30, description="Minutes between reads of the hour that is under way: 1 to 30, a divisor of 60. "
+        "None or 0: an hour is read once it is over."
+    )  # fmt: skip
     owners: tuple[str, ...] = Field((), description="Dagster owners: `team:name` or an e-mail address.")
+    _sources: Sources = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _events_have_their_source_app(self) -> Self:
+        for kind in self.extra_events:
+            app = kind.partition("_")[0]
+            if app in get_args(SourceApp) and app not in self.source_apps:
+                raise ValueError(f"extra_events has {kind}, but source_apps has no {app}")
+        return self
 
     @field_validator("start")
     @classmethod
@@ -238,9 +292,28 @@ class ProjectSettings(Settings):
         return parse_hour(value).key
 
     @property
+    def sources(self) -> Sources:
+        """Where the settings that somebody gave come from; empty when this was not made by `load_project`."""
+        return self._sources
+
+    def with_sources(self, sources: Sources) -> ProjectSettings:
+        """The same settings with their sources."""
+        copy = self.model_copy()
+        copy._sources = sources
+        return copy
+
+    @field_validator("sync_every_minutes")
+    @classmethod
+    def _divides_the_hour(cls, value: int | None) -> int | None:
+        if value and 60 % value:
+            raise ValueError(f"a divisor of 60 (1, 2, 3, 4, 5, 6, 10, 12, 15, 20 or 30), not {value}")
+        return value or None
+
+    @property
     def event_kinds(self) -> tuple[EventKind, ...]:
         kinds: tuple[EventKind, ...] = ("trace", "generation", "score")
-        return (*kinds, "observation") if self.observation_events else kinds
+        kinds = (*kinds, "observation") if self.observation_events else kinds
+        return (*kinds, *(kind for kind in EXTRA_EVENTS if kind in self.extra_events))
 
     @property
     def destinations(self) -> dict[str, MixpanelSettings | PosthogSettings]:
@@ -248,98 +321,20 @@ class ProjectSettings(Settings):
         return {name: settings for name, settings in both.items() if settings is not None}
 
 
-def _split(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
-
-
-def environment_settings(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """The settings that environment variables give, as a nested dict for `ProjectSettings`.
-
-    The variables are a public interface; README lists them. A destination whose variables are unset is off.
-    """
-    settings: dict[str, Any] = {"langfuse": {}}
-    if host := env.get("LANGFUSE_HOST") or env.get("LANGFUSE_BASE_URL"):
-        settings["langfuse"]["host"] = host
-    if read_path := env.get("LF_DAGSTER_READ_PATH"):
-        settings["langfuse"]["read_path"] = read_path
-    for variable, field in _PROJECT_VARIABLES.items():
-        if env.get(variable):
-            settings[field] = env[variable]
-    if env.get("LF_DAGSTER_OBSERVATION_EVENTS"):
-        settings["observation_events"] = env["LF_DAGSTER_OBSERVATION_EVENTS"]
-    if reconcile := _reconcile_settings(env):
-        settings["reconcile"] = reconcile
-    if checks := {field: env[name] for name, field in _CHECKS_VARIABLES.items() if env.get(name)}:
-        settings["checks"] = checks
-    for name, destination in _destination_settings(env).items():
-        if "LF_DAGSTER_EXCLUDE_ENVIRONMENTS" in env:
-            excluded = _split(env["LF_DAGSTER_EXCLUDE_ENVIRONMENTS"])
-            destination["filters"] = {"exclude_environments": excluded}
-        settings[name] = destination
-    return settings
-
-
-_PROJECT_VARIABLES = {
-    "LANGFUSE_START": "start",
-    "LF_DAGSTER_DATA": "data",
-    "LF_DAGSTER_COMPATIBILITY": "compatibility",
-}
-
-
-_RECONCILE_VARIABLES = {
-    "LF_DAGSTER_RECONCILE": "enabled",
-    "LF_DAGSTER_HORIZON_HOURS": "horizon_hours",
-    "LF_DAGSTER_AUDIT_EVERY_HOURS": "audit_every_hours",
-    "LF_DAGSTER_RUNS_IN_FLIGHT": "runs_in_flight",
-    "LF_DAGSTER_GRACE_MINUTES": "grace_minutes",
-}
-
-
-_CHECKS_VARIABLES = {
-    "LF_DAGSTER_MAX_REJECTED_SHARE": "max_rejected_share",
-    "LF_DAGSTER_FRESH_MINUTES": "fresh_minutes",
-}
-
-
-def _reconcile_settings(env: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {field: env[name] for name, field in _RECONCILE_VARIABLES.items() if env.get(name)}
-    if "LF_DAGSTER_REVISIT_HOURS" in env:
-        found["revisit_hours"] = _split(env["LF_DAGSTER_REVISIT_HOURS"])
-    return found
-
-
-_DESTINATION_VARIABLES = {
-    "mixpanel": {"MIXPANEL_HOLD_HOURS": "hold_hours", "MIXPANEL_ON_CHANGE": "on_change"},
-    "posthog": {"POSTHOG_HOLD_HOURS": "hold_hours", "POSTHOG_ON_DELETE": "on_delete"},
-}
-
-
-def _destination_settings(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    if env.get("MIXPANEL_PROJECT_TOKEN"):
-        found["mixpanel"] = {}
-        if region := env.get("MIXPANEL_REGION"):
-            found["mixpanel"]["region"] = region.lower()
-        if host := env.get("MIXPANEL_HOST"):
-            found["mixpanel"]["host"] = host
-    if env.get("POSTHOG_API_KEY"):
-        found["posthog"] = {"host": env["POSTHOG_HOST"]} if env.get("POSTHOG_HOST") else {}
-    for name, destination in found.items():
-        variables = _DESTINATION_VARIABLES[name]
-        destination.update({field: env[variable] for variable, field in variables.items() if env.get(variable)})
-    return found
-
-
-def load_project(explicit: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> ProjectSettings:
+def load_project(
+    explicit: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None, *, origin: str = "Python"
+) -> ProjectSettings:
     """Settings from explicit values over environment variables (`env=None`: explicit values alone).
 
-    Raises ConfigError that names the field, the value and what is allowed.
+    `origin` says where the explicit values come from. Raises ConfigError that names the field, the value and what is
+    allowed.
     """
     from pydantic import ValidationError
 
-    merged = _merge(environment_settings(env) if env is not None else {}, dict(explicit or {}))
+    given, environment = dict(explicit or {}), environment_settings(env) if env is not None else {}
+    sources = sources_of(given, environment, env or {}, origin=origin)
     try:
-        return ProjectSettings.model_validate(merged)
+        return ProjectSettings.model_validate(_merge(environment, given)).with_sources(sources)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
 

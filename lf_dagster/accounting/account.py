@@ -67,7 +67,7 @@ class ProjectAccount:
 
     @property
     def missing(self) -> list[Hour]:
-        """Hours without extract."""
+        """Hours without an extract that was made since they closed."""
         return [item.hour for item in self.hours if item.state == "missing"]
 
     def settled_until(self, destination: str | None = None) -> Hour | None:
@@ -124,7 +124,7 @@ def account(
     WarehouseLocked while another process keeps the warehouse.
     """
     hours = due_hours(settings, now, first)
-    holdings = read_holdings(settings, lake, warehouse, hours, others)
+    holdings = _until_due(read_holdings(settings, lake, warehouse, hours, others), hours)
     audit = last_audit(lake, settings.name)
     gaps = frozenset(hour for hour, holding in holdings.items() if holding.extracted_at is None)
     look = Look(now, audit.changed_since(), gaps - given_up)
@@ -133,6 +133,15 @@ def account(
         for _, item in sorted(holdings.items())
     ]
     return ProjectAccount(settings.name, now, judged, audit, tuple(settings.destinations))
+
+
+def _until_due(holdings: Mapping[Hour, Holding], due: Sequence[Hour]) -> dict[Hour, Holding]:
+    """Without hours that are under way, or whose scheduled run may still come: what there is of them is no lack."""
+    return {
+        hour: holding
+        for hour, holding in holdings.items()
+        if not due or hour <= due[-1] or holding.extracted_at is not None
+    }
 
 
 def due_hours(settings: ProjectSettings, now: datetime, first: Hour | None = None) -> list[Hour]:

@@ -90,7 +90,8 @@ def audit_source(
     A used-up metrics quota or a server without metrics is no error: the hours keep what the last audit said. Raises
     what the client raises otherwise, and WarehouseLocked.
     """
-    holdings = read_holdings(settings, lake, warehouse, hours_in_horizon(settings, now))
+    held_hours = read_holdings(settings, lake, warehouse, hours_in_horizon(settings, now))
+    holdings = {hour: holding for hour, holding in held_hours.items() if hour.end <= now}
     before = {item.hour: item for item in last_audit(lake, settings.name).hours}
     extracted = [holding for holding in holdings.values() if holding.extracted_at is not None]
     held = _held(settings, warehouse, extracted)

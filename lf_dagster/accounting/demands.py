@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from lf_dagster.accounting.needs import Need
+from lf_dagster.accounting.needs import Need, state_of
 from lf_dagster.config import ProjectSettings
 from lf_dagster.hours import ONE_HOUR, Hour, contiguous_blocks, hour_range
 from lf_dagster.warehouse import TRACE_WINDOW_HOURS
@@ -72,7 +72,7 @@ def plan_demands(
 
 
 def _is_missing(needs: tuple[Need, ...]) -> bool:
-    return bool(needs) and needs[0].reason == "missing"
+    return state_of(needs) == "missing"
 
 
 def _may_try(failed: Failures | None, now: datetime) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from lf_dagster.config import ProjectSettings
 from lf_dagster.destinations import Ledger
@@ -43,16 +43,26 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Holding:
-    """One hour. `extracts`: facts per stream that has a file; `deliveries`: per destination of the settings."""
+    """One hour. `extracts`: facts per stream that has a file; `deliveries`: per destination of the settings.
+
+    `closes_at`: the moment from which on a read of the hour is a whole one; None: when it ends.
+    """
 
     hour: Hour
     extracts: dict[str, dict[str, str]] = field(default_factory=dict)
     typed: Build | None = None
     events: Build | None = None
     deliveries: dict[str, Delivery] = field(default_factory=dict)
+    closes_at: datetime | None = None
 
     @property
     def extracted_at(self) -> datetime | None:
+        """When the whole hour was read; None while it has not been since it closed."""
+        read_at = self.read_at
+        return read_at if read_at is not None and read_at >= (self.closes_at or self.hour.end) else None
+
+    @property
+    def read_at(self) -> datetime | None:
         """When the stream that was read longest ago was read; None unless all of the hour's read path were."""
         read_path = self.extracts.get("observations", {}).get("read_path")
         found = [self.extracts.get(stream, {}).get("extracted_at") for stream in _streams(read_path)]
@@ -87,9 +97,23 @@ def read_holdings(
             by_layer.get(("typed", hour)),
             by_layer.get(("events", hour)),
             {name: _delivery(Ledger(lake, settings.name, name), hour) for name in settings.destinations},
+            closes_at(settings, hour),
         )
 
     return {holding.hour: holding for holding in _map(look, wanted, lake)}
+
+
+def closes_at(settings: ProjectSettings, hour: Hour) -> datetime:
+    """From when on a read of the hour is a whole one: when it has ended. Where hours are read while they are under way,
+    it is the moment of the scheduled run: that one is what catches the rows that Langfuse shows only after the end."""
+    wait = timedelta(minutes=settings.schedule_minute) if settings.sync_every_minutes else timedelta()
+    return hour.end + wait
+
+
+def is_closed(settings: ProjectSettings, lake: Lake, hour: Hour) -> bool:
+    """Whether the hour's extracts are of a read since it closed."""
+    holding = Holding(hour, _extracts(lake, settings.name, hour), closes_at=closes_at(settings, hour))
+    return holding.extracted_at is not None
 
 
 def _streams(read_path: str | None) -> tuple[str, ...]:

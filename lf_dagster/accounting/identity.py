@@ -29,3 +29,9 @@ class SourceIdentity:
                 )
         facts = lake.extract_facts(project, "observations", hours[-1]) or {}
         return cls(facts["project_id"], facts["project_name"], facts["host"])
+
+    @classmethod
+    def newest(cls, lake: Lake, project: str) -> SourceIdentity | None:
+        """Of the newest hour that is extracted; None before the first."""
+        hours = lake.extracted_hours(project, "observations")
+        return cls.of(lake, project, hours[-1:]) if hours else None

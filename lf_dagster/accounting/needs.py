@@ -16,11 +16,12 @@ from lf_dagster.config import ProjectSettings
 from lf_dagster.hours import ONE_HOUR, Hour
 
 State = Literal["missing", "stale", "undelivered", "settled"]
-"""missing: not extracted; stale: the source or a neighbour changed since, or models are behind; undelivered: a
-destination does not have it all; settled: none of these at the last look."""
+"""missing: not extracted since it closed; stale: the source or a neighbour changed since, or models are behind;
+undelivered: a destination does not have it all; settled: none of these at the last look."""
 
 REASONS = {
     "missing": "It was not extracted yet.",
+    "unclosed": "It was read while it was under way, and not since.",
     "revisit": "It reached an age at which it is read again.",
     "source_changed": "The last audit saw other numbers in Langfuse than the extract has.",
     "not_modelled": "Its extracts were not modelled yet.",
@@ -91,7 +92,7 @@ def state_of(needs: tuple[Need, ...]) -> State:
     """The state that an hour with these needs is in."""
     if not needs:
         return "settled"
-    if needs[0].reason == "missing":
+    if needs[0].reason in ("missing", "unclosed"):
         return "missing"
     return "stale" if needs[0].layer in ("raw", "typed", "events") else "undelivered"
 
@@ -99,7 +100,7 @@ def state_of(needs: tuple[Need, ...]) -> State:
 def _of_extract(holding: Holding, settings: ProjectSettings, look: Look) -> Iterator[Need]:
     read_at = holding.extracted_at
     if read_at is None:
-        yield Need("raw", "missing")
+        yield Need("raw", "missing" if holding.read_at is None else "unclosed")
         return
     changed = look.changed_since.get(holding.hour)
     if changed is not None and read_at < changed:

@@ -20,6 +20,8 @@ WAREHOUSE_POOL = "lf_dagster_warehouse"
 
 SETTINGS_METADATA = "lf_dagster/settings"
 """Definition metadata of a project's source asset: its effective settings (names of secrets, never values)."""
+SOURCES_METADATA = "lf_dagster/setting_sources"
+"""The same: for each setting that somebody gave, the file or the variables that gave it, the winner first."""
 
 # Waits before the first and second repetition of a step that failed for a passing reason, in seconds. The HTTP
 # layer has used up its own retries by then, so these are long.

@@ -5,13 +5,13 @@ No `from __future__ import annotations` here: Dagster reads the annotations of a
 
 import logging
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from lf_dagster.accounting import SourceIdentity
+from lf_dagster.accounting import SourceIdentity, closes_at, is_closed
 from lf_dagster.assets.checks import DELIVERY_CHECKS, delivery_findings, newly_complete
 from lf_dagster.assets.common import (
     WAREHOUSE_POOL,
@@ -23,11 +23,12 @@ from lf_dagster.assets.common import (
     record_hour,
 )
 from lf_dagster.assets.hour_checks import HourChecks, check_specs
-from lf_dagster.assets.metadata import delivery_metadata
+from lf_dagster.assets.metadata import PROJECT_NAME, delivery_metadata
 from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings
 from lf_dagster.destinations import HourDelivery, Ledger, deliver, open_destination, waits_for_traces
 from lf_dagster.events import event_models
+from lf_dagster.hours import Hour
 
 log = logging.getLogger(__name__)
 
@@ -102,10 +103,11 @@ def _deliver(
     key, hours, lake = asset_key(settings.name, destination), hours_of(context), open_lake(settings)
     source = SourceIdentity.of(lake, settings.name, hours)
     ledger = Ledger(lake, settings.name, destination)
-    newly = {hour: newly_complete(ledger.facts(hour), context.run.run_id) for hour in hours}
+    newly = {hour: _newly_complete(settings, ledger, hour, context.run.run_id) for hour in hours}
 
     def on_hour(done: HourDelivery) -> None:
-        record_hour(context, key, done.hour, delivery_metadata(done), at_once=True)
+        facts = {**delivery_metadata(done), PROJECT_NAME: source.project_name}
+        record_hour(context, key, done.hour, facts, at_once=True)
         checks.found(done.hour, delivery_findings(done, settings, landed_at=utc_now(), newly=newly[done.hour]))
 
     with open_destination(destination, settings) as opened:
@@ -124,6 +126,16 @@ def _deliver(
             waits=waits_for_traces(settings, lake, hours) if config.wait_for_traces else {},
             on_hour=on_hour,
         )
+
+
+def _newly_complete(settings: ProjectSettings, ledger: Ledger, hour: Hour, run_id: str) -> bool | None:
+    """Whether this delivery is the first to complete the hour. What was delivered of it while it was under way does not
+    count, and an hour that still is (None) is not judged."""
+    if not is_closed(settings, open_lake(settings), hour):
+        return None
+    known = ledger.facts(hour)
+    early = known is not None and datetime.fromisoformat(known["delivered_at"]) < closes_at(settings, hour)
+    return newly_complete(None if early else known, run_id)
 
 
 def _log_totals(project: str, destination: str, hours: list[HourDelivery]) -> None:

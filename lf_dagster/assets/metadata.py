@@ -15,12 +15,15 @@ from lf_dagster.source import HourExtract
 from lf_dagster.warehouse import Model
 
 PARTITION_ROWS = "dagster/partition_row_count"
+PROJECT_NAME = "project_name"
+"""Name of the Langfuse project, as its extract has it: a label."""
 
 
 def extract_metadata(extract: HourExtract) -> dict[str, Any]:
     """Metadata of one extracted stream and hour."""
     facts: dict[str, Any] = {
         PARTITION_ROWS: extract.rows,
+        "fetched": extract.rows - extract.kept_expired + extract.duplicates,
         "duplicates": extract.duplicates,
         "deleted": extract.deleted,
         "newly_deleted": extract.newly_deleted,

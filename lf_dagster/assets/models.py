@@ -19,14 +19,15 @@ from lf_dagster.assets.common import (
     project_step,
     record_hour,
 )
-from lf_dagster.assets.metadata import PARTITION_ROWS, column_lineage, column_schema
+from lf_dagster.assets.metadata import PARTITION_ROWS, PROJECT_NAME, column_lineage, column_schema
+from lf_dagster.assets.policies import judge_policies, policy_specs, results_of
 from lf_dagster.assets.raw import declared_streams
 from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings
 from lf_dagster.events import event_models, run_events
 from lf_dagster.hours import Hour
 from lf_dagster.lake import Lake
-from lf_dagster.warehouse import Model, ModelRun, load_models, run_typed
+from lf_dagster.warehouse import Model, ModelRun, load_models, run_typed, wanted_apps
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +76,10 @@ def build_event_assets(
 
 
 def build_view_specs(settings: ProjectSettings) -> list[dg.AssetSpec]:
-    """The views over the typed tables (sessions, users): always current, so nothing is ever materialised."""
-    return [_spec(settings, model) for model in load_models("typed") if model.kind == "view"]
+    """The views over the typed tables (sessions, users, those of source apps): always current, so that nothing is ever
+    materialised."""
+    general = [model for model in load_models("typed") if model.kind == "view"]
+    return [_spec(settings, model) for model in (*general, *wanted_apps(settings))]
 
 
 RunLayer = Callable[[dg.AssetExecutionContext, Lake, Sequence[Hour], SourceIdentity], ModelRun]
@@ -98,16 +101,24 @@ def _layer(
         backfill_policy=backfill_policy,
         can_subset=True,
         pool=WAREHOUSE_POOL,
+        check_specs=policy_specs(settings, partitions) if layer == "typed" else [],
     )
-    def tables(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+    def tables(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         hours, lake = hours_of(context), open_lake(settings)
         with project_step(context, settings, log=log):
-            result = run(context, lake, hours, SourceIdentity.of(lake, settings.name, hours))
+            source = SourceIdentity.of(lake, settings.name, hours)
+            result = run(context, lake, hours, source)
+            judged = judge_policies(context, settings, lake, hours)
         _log_totals(settings.name, layer, result)
         for key in sorted(context.selected_asset_keys):
             for hour, rows in result.rows[key.path[-1]].items():
-                record_hour(context, key, hour, {PARTITION_ROWS: rows}, at_once=False)
+                record_hour(
+                    context, key, hour, {PARTITION_ROWS: rows, PROJECT_NAME: source.project_name}, at_once=False
+                )
             yield dg.MaterializeResult(asset_key=key, metadata=_run_metadata(result))
+        yield from results_of(judged)
 
     return tables
 
@@ -117,7 +128,7 @@ def _spec(settings: ProjectSettings, model: Model) -> dg.AssetSpec:
     return dg.AssetSpec(
         key=asset_key(settings.name, model.name),
         deps=[asset_key(settings.name, assets[table]) for table in model.depends_on if table in assets],
-        group_name=settings.name,
+        group_name=f"{settings.name}_{model.app}" if model.app else settings.name,
         kinds={"duckdb", "sql"},
         description=model.description,
         owners=settings.owners,
@@ -131,7 +142,7 @@ def _spec(settings: ProjectSettings, model: Model) -> dg.AssetSpec:
 
 def _asset_names(settings: ProjectSettings) -> dict[str, str]:
     raw = [f"raw_{stream}" for stream in declared_streams(settings)]
-    tables = [model.name for model in (*load_models("typed"), *event_models(settings))]
+    tables = [model.name for model in (*load_models("typed"), *wanted_apps(settings), *event_models(settings))]
     return {name: name for name in (*raw, *tables)}
 
 

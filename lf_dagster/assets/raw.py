@@ -12,9 +12,18 @@ from pydantic import Field
 
 from lf_dagster.accounting import last_audit
 from lf_dagster.assets.checks import RAW_CHECKS, source_findings
-from lf_dagster.assets.common import SETTINGS_METADATA, asset_key, hours_of, open_lake, project_step, record_hour
+from lf_dagster.assets.common import (
+    SETTINGS_METADATA,
+    SOURCES_METADATA,
+    asset_key,
+    hours_of,
+    open_lake,
+    project_step,
+    record_hour,
+)
 from lf_dagster.assets.hour_checks import HourChecks, check_specs
-from lf_dagster.assets.metadata import extract_metadata
+from lf_dagster.assets.metadata import PROJECT_NAME, extract_metadata
+from lf_dagster.assets.reads import Reading
 from lf_dagster.config import ProjectSettings, ReadPath
 from lf_dagster.hours import Hour
 from lf_dagster.lake import EXTRACT_SCHEMA
@@ -58,6 +67,7 @@ def build_source_spec(settings: ProjectSettings) -> dg.AssetSpec:
         owners=settings.owners,
         metadata={
             SETTINGS_METADATA: dg.MetadataValue.json(settings.model_dump(mode="json")),
+            SOURCES_METADATA: dg.MetadataValue.json({name: list(found) for name, found in settings.sources.items()}),
             "host": dg.MetadataValue.url(settings.langfuse.host),
         },
     )
@@ -99,9 +109,9 @@ def build_raw_assets(
         context: dg.AssetExecutionContext, config: ExtractConfig
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         with project_step(context, settings, log=log), HourChecks(context, observations) as checks:
-            _extract(context, settings, checks, accept_deletions=config.accept_deletions)
+            told = _extract(context, settings, checks, accept_deletions=config.accept_deletions)
         for key in sorted(context.selected_asset_keys):
-            yield dg.MaterializeResult(asset_key=key)
+            yield dg.MaterializeResult(asset_key=key, metadata=told if key == observations else None)
         yield from checks.results()
 
     return raw
@@ -116,21 +126,26 @@ _COLUMN_DOCS = {
     "json": "The JSON object as the server sent it.",
     "deleted_seen_at": "First read that no longer returned the row, UTC; empty for live rows. Models leave marked rows "
     "out.",
+    "metadata_gone": "Metadata keys that earlier reads returned and the JSON no longer has, with value and the time "
+    "they were last seen; empty when there are none.",
 }
 
 
 def _extract(
     context: dg.AssetExecutionContext, settings: ProjectSettings, checks: HourChecks, *, accept_deletions: bool
-) -> None:
+) -> dict[str, Any]:
+    """Reads the hours; returns metadata of the run as a whole."""
     lake = open_lake(settings)
     audited = {item.hour: item for item in last_audit(lake, settings.name).hours}
     selected = {key.path[-1].removeprefix("raw_") for key in context.selected_asset_keys}
     hours = hours_of(context)
+    reading = Reading(context, settings, lake, hours)
 
     def on_hour(extract: HourExtract) -> None:
         if extract.stream in selected:
             key = asset_key(settings.name, f"raw_{extract.stream}")
-            record_hour(context, key, extract.hour, extract_metadata(extract), at_once=True)
+            facts = {**extract_metadata(extract), **reading.facts(extract), PROJECT_NAME: source.project.name}
+            record_hour(context, key, extract.hour, facts, at_once=True)
         if extract.stream == "observations":
             checks.found(extract.hour, source_findings(extract, audited.get(extract.hour)))
 
@@ -146,10 +161,12 @@ def _extract(
             hours=hours,
             lake=lake,
             run_id=context.run.run_id,
+            source_apps=settings.source_apps,
             accept_deletions=accept_deletions,
             on_hour=on_hour,
         )
     _log_totals(settings.name, extracts)
+    return reading.sync([extract for extract in extracts if extract.stream in selected])
 
 
 def _streams_to_read(read_path: ReadPath, selected: set[str]) -> list[str]:

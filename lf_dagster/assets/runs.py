@@ -7,13 +7,17 @@ from datetime import datetime, timezone
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 
 from lf_dagster.accounting import Failures
 from lf_dagster.hours import Hour, hour_range
+from lf_dagster.lake import Lake, is_dead
 
 PROJECT_TAG = "lf_dagster/project"
 REASON_TAG = "lf_dagster/reason"
 REQUESTED_TAG = "lf_dagster/requested_at"
+SYNC_REASON = "sync"
+"""Reason of runs on hours that are still under way: the next tick repeats them, so a failure is no failing hour."""
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 _PARTITION = "dagster/partition"
@@ -35,6 +39,17 @@ def open_runs(instance: dg.DagsterInstance, project: str) -> list[dg.DagsterRun]
     return [run for run in runs if _is_of(run, project) and hours_of_run(run)]
 
 
+def is_gone(run: dg.DagsterRun, lake: Lake) -> bool:
+    """Whether a run counts as started although its process is gone, as when the machine went down."""
+    return run.status == dg.DagsterRunStatus.STARTED and is_dead(lake, run.run_id)
+
+
+def runs_on(instance: dg.DagsterInstance, project: str, lake: Lake) -> dict[Hour, str]:
+    """Hours that a living run waits for or works on, and its id."""
+    living = [run for run in open_runs(instance, project) if not is_gone(run, lake)]
+    return {hour: run.run_id for run in living for hour in hours_of_run(run)}
+
+
 def hours_of_run(run: dg.DagsterRun) -> list[Hour]:
     """The hours that a run was asked to do; empty for a run without partitions."""
     tags = run.tags
@@ -51,7 +66,7 @@ def failures_of(instance: dg.DagsterInstance, project: str) -> dict[Hour, Failur
         for hour in set(hours_of_run(record.dagster_run)) - done:
             if record.dagster_run.status == dg.DagsterRunStatus.SUCCESS:
                 done.add(hour)
-            else:
+            elif record.dagster_run.tags.get(REASON_TAG) != SYNC_REASON:
                 known = found.get(hour)
                 count = 1 if known is None else known.count + 1
                 found[hour] = Failures(count, _asked_at(record) if known is None else known.last)
@@ -60,7 +75,7 @@ def failures_of(instance: dg.DagsterInstance, project: str) -> dict[Hour, Failur
 
 def last_failure(instance: dg.DagsterInstance, project: str) -> tuple[datetime, str] | None:
     """When the newest failed run of a project ended, and what it said; None when none of the remembered failed."""
-    for record in _ended(instance, project):
+    for record in _ended(instance, project, by_hand=True):
         run = record.dagster_run
         if run.status == dg.DagsterRunStatus.FAILURE:
             ended = datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), tz=timezone.utc)
@@ -68,10 +83,34 @@ def last_failure(instance: dg.DagsterInstance, project: str) -> tuple[datetime, 
     return None
 
 
-def _ended(instance: dg.DagsterInstance, project: str) -> Iterator[dg.RunRecord]:
-    """Ended runs of a project, newest first."""
-    filters = dg.RunsFilter(tags={PROJECT_TAG: project}, statuses=_ENDED)
-    yield from instance.get_run_records(filters=filters, limit=_REMEMBERED_RUNS)
+def newest_run_failed(instance: dg.DagsterInstance, project: str) -> bool:
+    """Whether the last run of a project that ended, whoever asked for it, failed."""
+    newest = next(_ended(instance, project, by_hand=True), None)
+    return newest is not None and newest.dagster_run.status == dg.DagsterRunStatus.FAILURE
+
+
+def _ended(instance: dg.DagsterInstance, project: str, *, by_hand: bool = False) -> Iterator[dg.RunRecord]:
+    """Ended runs of a project's jobs, newest first; `by_hand`: also backfills of its assets.
+
+    Those belong to no job of the project and do not carry its tag.
+    """
+    filters = [dg.RunsFilter(tags={PROJECT_TAG: project}, statuses=_ENDED)]
+    if by_hand:
+        filters.append(dg.RunsFilter(job_name=IMPLICIT_ASSET_JOB_NAME, statuses=_ENDED))
+    found = (record for item in filters for record in instance.get_run_records(filters=item, limit=_REMEMBERED_RUNS))
+    own = {record.storage_id: record for record in found if _is_of(record.dagster_run, project)}
+    yield from (own[storage_id] for storage_id in sorted(own, reverse=True))
+
+
+def newest_runs(instance: dg.DagsterInstance, project: str, *, limit: int) -> list[dg.RunRecord]:
+    """The newest ended runs on hours of a project, whoever asked for them.
+
+    Backfills do not carry the project's tag: they are found among the newest runs of the whole instance.
+    """
+    tagged = instance.get_run_records(dg.RunsFilter(tags={PROJECT_TAG: project}, statuses=_ENDED), limit=limit)
+    newest = instance.get_run_records(dg.RunsFilter(statuses=_ENDED), limit=limit)
+    found = {record.dagster_run.run_id: record for record in (*tagged, *newest)}
+    return [item for item in found.values() if _is_of(item.dagster_run, project) and hours_of_run(item.dagster_run)]
 
 
 def _is_of(run: dg.DagsterRun, project: str) -> bool:

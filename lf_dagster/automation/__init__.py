@@ -8,6 +8,7 @@ from lf_dagster.automation.schedule import (
     build_hourly_job,
     build_hourly_schedule,
 )
+from lf_dagster.automation.sync import build_sync_schedule
 
 __all__ = [
     "build_audit_job",
@@ -15,6 +16,7 @@ __all__ = [
     "build_hourly_job",
     "build_hourly_schedule",
     "build_reconcile_sensor",
+    "build_sync_schedule",
     "failures_of",
     "last_failure",
 ]

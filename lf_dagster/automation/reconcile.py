@@ -34,13 +34,14 @@ from lf_dagster.assets.runs import (
     REQUESTED_TAG,
     failures_of,
     hours_of_run,
+    is_gone,
     open_runs,
 )
 from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings, secret
 from lf_dagster.errors import ConfigError, WarehouseLocked
 from lf_dagster.hours import Hour
-from lf_dagster.lake import Lake, is_dead
+from lf_dagster.lake import Lake
 from lf_dagster.warehouse import Warehouse
 
 TICK_SECONDS = 30
@@ -71,7 +72,7 @@ def _tick(
 ) -> dg.SensorResult:
     now = utc_now()
     try:
-        _require_keys(settings)
+        require_keys(settings)
         running = _living_runs(context.instance, settings)
         failures = failures_of(context.instance, settings.name)
         found = _look(settings, Cursor.parse(context.cursor, settings), now, failures)
@@ -100,13 +101,13 @@ def _living_runs(instance: dg.DagsterInstance, settings: ProjectSettings) -> lis
     recorded as failed: else its hours would be taken for busy until its time limit."""
     lake = Lake(settings.data)
     runs = open_runs(instance, settings.name)
-    dead = [run for run in runs if run.status == dg.DagsterRunStatus.STARTED and is_dead(lake, run.run_id)]
+    dead = [run for run in runs if is_gone(run, lake)]
     for run in dead:
         instance.report_run_failed(run, "The process of this run is gone: it was killed, or the machine went down.")
     return [run for run in runs if run not in dead]
 
 
-def _require_keys(settings: ProjectSettings) -> None:
+def require_keys(settings: ProjectSettings) -> None:
     """Without keys every run would fail: say so instead. Raises ConfigError."""
     for name in (settings.langfuse.public_key_env, settings.langfuse.secret_key_env):
         secret(name, env=os.environ)

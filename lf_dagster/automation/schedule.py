@@ -47,7 +47,7 @@ def build_hourly_schedule(settings: ProjectSettings, job: Any) -> Any:
             return dg.SkipReason(f"run {working[0]} is working on {due.key}")
         return dg.RunRequest(
             partition_key=due.key,
-            run_config=_waiting_for_traces(settings),
+            run_config=waiting_for_traces(settings),
             tags={
                 PROJECT_TAG: settings.name,
                 REASON_TAG: "schedule",
@@ -58,7 +58,7 @@ def build_hourly_schedule(settings: ProjectSettings, job: Any) -> Any:
     return hourly
 
 
-def _waiting_for_traces(settings: ProjectSettings) -> dict[str, Any]:
+def waiting_for_traces(settings: ProjectSettings) -> dict[str, Any]:
     """While history is still being made up, events of its traces wait for it."""
     if not settings.reconcile.enabled:
         return {}

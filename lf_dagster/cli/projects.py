@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,7 +58,7 @@ def projects_of(definitions: Any, only: str | None = None) -> list[ProjectSettin
     from lf_dagster.assets.common import SETTINGS_METADATA
 
     found = [
-        ProjectSettings.model_validate(spec.metadata[SETTINGS_METADATA].value)
+        _settings_in(spec.metadata)
         for spec in definitions.resolve_all_asset_specs()
         if SETTINGS_METADATA in spec.metadata
     ]
@@ -67,6 +67,14 @@ def projects_of(definitions: Any, only: str | None = None) -> list[ProjectSettin
         known = ", ".join(project.name for project in found) or "none"
         raise ConfigError(f"no project {only!r}" if only else "no Langfuse project", hint=f"Known projects: {known}.")
     return chosen
+
+
+def _settings_in(metadata: Mapping[str, Any]) -> ProjectSettings:
+    from lf_dagster.assets.common import SETTINGS_METADATA, SOURCES_METADATA
+
+    settings = ProjectSettings.model_validate(metadata[SETTINGS_METADATA].value)
+    sources = metadata[SOURCES_METADATA].value if SOURCES_METADATA in metadata else {}
+    return settings.with_sources({name: tuple(found) for name, found in sources.items()})
 
 
 def dagster_instance() -> Any:

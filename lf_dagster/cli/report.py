@@ -30,18 +30,20 @@ _FIRST_HOURS = 3
 
 @dataclass(frozen=True)
 class Report:
-    """One project at one moment. `failures`: outstanding hours whose newest runs failed; `note`: the audit's."""
+    """One project at one moment. `failures`: outstanding hours whose newest runs failed; `newest_failed`: whether the
+    last run did, also one that somebody asked for; `note`: the audit's."""
 
     settings: ProjectSettings
     found: ProjectAccount
     failures: Mapping[Hour, Failures]
     last_error: tuple[datetime, str] | None
+    newest_failed: bool
     note: str | None
 
     @classmethod
     def of(cls, settings: ProjectSettings, instance: Any, now: datetime) -> Report:
         """Look at the lake, the warehouse and Dagster's runs. Raises WarehouseLocked after LOCK_TIMEOUT_SECONDS."""
-        from lf_dagster.assets.runs import failures_of, last_failure
+        from lf_dagster.assets.runs import failures_of, last_failure, newest_run_failed
 
         lake = Lake(settings.data)
         failures = failures_of(instance, settings.name)
@@ -54,7 +56,8 @@ class Report:
         )
         outstanding = {item.hour for item in found.outstanding()}
         relevant = {hour: failed for hour, failed in failures.items() if hour in outstanding}
-        return cls(settings, found, relevant, last_failure(instance, settings.name), _audit_note(instance, settings))
+        last_error, failed = last_failure(instance, settings.name), newest_run_failed(instance, settings.name)
+        return cls(settings, found, relevant, last_error, failed, _audit_note(instance, settings))
 
     @property
     def failing(self) -> dict[Hour, Failures]:

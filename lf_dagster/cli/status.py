@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -20,6 +20,8 @@ from lf_dagster.cli.projects import (
 )
 from lf_dagster.cli.report import Report, counted, span
 from lf_dagster.clock import utc_now
+from lf_dagster.config import ProjectSettings
+from lf_dagster.lake import Lake
 
 _SHOWN = ("events", "delivered", "rejected", "skipped", "outstanding")
 _REMARKS = {
@@ -45,8 +47,9 @@ def status(
     projects = projects_of(load_definitions(module), project)
     with dagster_instance() as instance:
         reports = [Report.of(settings, instance, utc_now()) for settings in projects]
+        synced = _last_sync(instance, projects[0]) if as_json and project else {}
     if as_json:
-        out.print_json(data={"projects": [report.document for report in reports]})
+        out.print_json(data={**synced, "projects": [report.document for report in reports]})
     else:
         for report in reports:
             print_report(report)
@@ -54,6 +57,13 @@ def status(
     for text in alarms:
         errors.print(text, style="red", markup=False, highlight=False)
     raise typer.Exit(1 if alarms else 0)
+
+
+def _last_sync(instance: Any, settings: ProjectSettings) -> dict[str, Any]:
+    """What a status endpoint answers about one project: `success` and `data`."""
+    from lf_dagster.assets.syncs import last_sync, sync_document
+
+    return sync_document(instance, settings, Lake(settings.data), last_sync(instance, settings))
 
 
 def print_report(report: Report) -> None:
@@ -120,7 +130,7 @@ def _failures(report: Report) -> Iterator[str]:
         yield f"{which}: failures in a row: {failed.count}, next try {failed.again_at:%Y-%m-%d %H:%M} UTC"
     if len(blocks) > _MOST_FAILURES:
         yield f"and {counted(sum(len(hours) for hours, _ in blocks[_MOST_FAILURES:]))} more that failed"
-    if report.failures and report.last_error:
+    if report.last_error and (report.failures or report.newest_failed):
         at, text = report.last_error
         yield f"last error, {at:%Y-%m-%d %H:%M} UTC: {' '.join(text.split())}"
 

@@ -43,14 +43,16 @@ class LangfuseProject(dg.Component):
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> LangfuseProject:
         given: Any = attributes.model_dump(exclude_unset=True) if attributes else {}
         resolved = dict(context.resolution_context.at_path("attributes").resolve_value(given))
-        return cls(settings_from_attributes(resolved, os.environ))
+        return cls(settings_from_attributes(resolved, os.environ, origin=f"{context.path.name}/defs.yaml"))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002 - Dagster passes it
         return build_project_definitions(self.settings)
 
 
-def settings_from_attributes(attributes: Mapping[str, Any], env: Mapping[str, str]) -> ProjectSettings:
-    """Settings of a component document; raises ConfigError."""
+def settings_from_attributes(
+    attributes: Mapping[str, Any], env: Mapping[str, str], *, origin: str = "defs.yaml"
+) -> ProjectSettings:
+    """Settings of a component document, `origin` by name; raises ConfigError."""
     explicit = dict(attributes)
     from_environment = explicit.pop("from_environment", False)
-    return load_project(explicit, env if from_environment else None)
+    return load_project(explicit, env if from_environment else None, origin=origin)

@@ -21,6 +21,7 @@ from lf_dagster.automation import (
     build_hourly_job,
     build_hourly_schedule,
     build_reconcile_sensor,
+    build_sync_schedule,
 )
 from lf_dagster.config import ProjectSettings
 
@@ -31,7 +32,9 @@ def build_project_definitions(settings: ProjectSettings) -> dg.Definitions:
     All hourly assets share one partitions definition object and one backfill policy: that is what lets Dagster put
     them into the same runs.
     """
-    partitions = dg.HourlyPartitionsDefinition(start_date=settings.start, timezone="UTC")
+    # The hour under way is a partition only where it is read before it ends.
+    end_offset = 1 if settings.sync_every_minutes else 0
+    partitions = dg.HourlyPartitionsDefinition(start_date=settings.start, timezone="UTC", end_offset=end_offset)
     hourly: dict[str, Any] = {
         "partitions": partitions,
         "backfill_policy": dg.BackfillPolicy.multi_run(max_partitions_per_run=settings.hours_per_run),
@@ -44,9 +47,11 @@ def build_project_definitions(settings: ProjectSettings) -> dg.Definitions:
     deliveries = [build_delivery_asset(settings, destination, **hourly) for destination in settings.destinations]
     job = build_hourly_job(settings)
     sensor = build_reconcile_sensor(settings, job, {name: sorted(layer.keys) for name, layer in layers.items()})
-    audit_job, audit_schedules = build_audit_job(settings), []
+    audit_job, schedules = build_audit_job(settings), [build_hourly_schedule(settings, job)]
+    if settings.sync_every_minutes:
+        schedules.append(build_sync_schedule(settings, job))
     if settings.reconcile.audit_every_hours:
-        audit_schedules.append(build_audit_schedule(settings, audit_job))
+        schedules.append(build_audit_schedule(settings, audit_job))
     return dg.Definitions(
         assets=[
             build_source_spec(settings),
@@ -56,6 +61,6 @@ def build_project_definitions(settings: ProjectSettings) -> dg.Definitions:
             build_audit_asset(settings),
         ],
         jobs=[job, audit_job],
-        schedules=[build_hourly_schedule(settings, job), *audit_schedules],
+        schedules=schedules,
         sensors=[sensor],
     )

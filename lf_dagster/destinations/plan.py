@@ -26,6 +26,7 @@ from lf_dagster.destinations.rules import first_reason
 from lf_dagster.destinations.statements import count, hour_list, literal, moment_sql
 from lf_dagster.destinations.vanished import bury, judge_vanished
 from lf_dagster.errors import FatalError
+from lf_dagster.events import load_catalogue
 from lf_dagster.hours import Hour, hour_range
 from lf_dagster.lake import Workspace
 
@@ -163,7 +164,8 @@ class Planner:
 
         An event that another hour has delivered is prepared again, under the key that it has there.
         """
-        self.con.execute(statements.NEWCOMERS)
+        moving = [event.kind for event in load_catalogue() if event.moves]
+        self.con.execute(statements.NEWCOMERS.format(moving=", ".join(map(literal, moving))))
         self.con.execute(statements.VANISHED)
         any_wanted = count(self.con, f"SELECT count(*) FROM ({statements.WANTED})")
         around = _around(self.hours) if any_wanted else []

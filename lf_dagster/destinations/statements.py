@@ -72,8 +72,9 @@ NEWCOMERS = f"""
 CREATE OR REPLACE TEMP TABLE newcomers AS
 SELECT p.hour, p.event, p.event_id, k.delivered_identity, k.delivered_at
 FROM prepared p LEFT JOIN known k ON k.partition_hour = p.hour AND {same("k", "p")}
-WHERE p.kind = 'trace' AND p.skip_reason IS NULL AND (k.delivered_identity IS NULL OR k.gone_at IS NOT NULL)
+WHERE p.kind IN ({{moving}}) AND p.skip_reason IS NULL AND (k.delivered_identity IS NULL OR k.gone_at IS NOT NULL)
 """
+"""`moving`: kinds of events whose hour may have been another one."""
 
 VANISHED = f"""
 CREATE OR REPLACE TEMP TABLE vanished AS

@@ -7,8 +7,9 @@ trace is missing would never get its user, so while history is made up such even
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import get_args
 
-from lf_dagster.config import ProjectSettings
+from lf_dagster.config import EventKind, ProjectSettings
 from lf_dagster.hours import Hour, parse_hour
 from lf_dagster.lake import Lake
 from lf_dagster.warehouse import SCORE_LOOKBACK_HOURS
@@ -17,10 +18,9 @@ TRACE_HOURS = 6
 """How far before an event its trace may have begun, as far as waiting is concerned; longer traces are rare."""
 
 LOOKBACKS: Mapping[str, int] = {
-    "trace": TRACE_HOURS,
-    "generation": TRACE_HOURS,
-    "observation": TRACE_HOURS,
+    **dict.fromkeys(get_args(EventKind), TRACE_HOURS),
     "score": SCORE_LOOKBACK_HOURS,
+    "librechat_feedback": SCORE_LOOKBACK_HOURS,
 }
 """Hours before an event in which its trace is looked for, by kind of event."""
 

@@ -1,17 +1,18 @@
-"""The property catalogue: what each event means, loaded from `catalogue.yaml`."""
+"""The property catalogue: what each event means, loaded from the files in `kinds/`."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from lf_dagster.config import Compatibility, EventKind
+from lf_dagster.config import EXTRA_EVENTS, Compatibility, EventKind
 
-PropertyType = Literal["string", "integer", "number", "list", "map"]
+PropertyType = Literal["string", "integer", "number", "boolean", "list", "map"]
 Role = Literal["user_id", "user_url"]
 
 CONTEXT_COLUMNS: dict[str, str] = {
@@ -76,10 +77,22 @@ class Event(_Part):
     description: str
     names: dict[str, str]
     source: str
+    main: str | None = None
+    moves: bool = False
     context: dict[str, str]
     native_context: dict[str, str] = Field(default_factory=dict)
     skip: tuple[SkipRule, ...] = ()
     properties: tuple[Property, ...]
+
+    @property
+    def is_extra(self) -> bool:
+        """Whether it is only made on request; Langfuse's own integrations do not know it."""
+        return self.kind in EXTRA_EVENTS
+
+    @property
+    def own_id(self) -> str:
+        """What the event's id is made from, over the event table. Langfuse's own kinds: the entity alone, as there."""
+        return f"'{self.kind}-' || entity_id" if self.is_extra else "entity_id"
 
     @property
     def table(self) -> str:
@@ -95,8 +108,33 @@ class Event(_Part):
         return NATIVE_PREFIX + name if compatibility == "native" and name in self.native_context else name
 
 
+_FILES = ("langfuse", "agents", "dify", "librechat")
+
+
 @functools.lru_cache(maxsize=1)
 def load_catalogue() -> tuple[Event, ...]:
-    """All events: trace, generation, score, observation."""
-    text = (resources.files("lf_dagster.events") / "catalogue.yaml").read_text(encoding="utf-8")
-    return tuple(Event.model_validate(item) for item in yaml.safe_load(text)["events"])
+    """All events: trace, generation, score, observation, and those that are made on request."""
+    shared = _read("shared")
+    return tuple(Event.model_validate(_filled(item, shared)) for name in _FILES for item in _read(name)["events"])
+
+
+def _read(name: str) -> dict[str, Any]:
+    return yaml.safe_load((resources.files("lf_dagster.events") / "kinds" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def _filled(event: dict[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The event with shared context and properties in place of their names."""
+    own = {key: value for key, value in event.items() if key != "shared_context"}
+    context = shared["contexts"].get(event.get("shared_context"), {"row": "", "columns": {}})
+    return {
+        **own,
+        "context": {**context["columns"], **event["context"]},
+        "properties": [_property(item, shared["shared"], context["row"]) for item in event["properties"]],
+    }
+
+
+def _property(item: str | dict[str, Any], shared: Mapping[str, Any], row: str) -> dict[str, Any]:
+    if not isinstance(item, str):
+        return item
+    found = shared[item]
+    return {**found, "expression": found["expression"].replace("{row}", row)}

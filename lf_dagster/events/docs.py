@@ -21,17 +21,21 @@ from lf_dagster.warehouse import READ_PATH_DIFFERENCES
 
 _INTRODUCTION = f"""# Events
 
-Generated from `lf_dagster/events/catalogue.yaml` by `python -m lf_dagster.events.docs`; do not edit.
+Generated from `lf_dagster/events/kinds/` by `python -m lf_dagster.events.docs`; do not edit.
 
 Each event goes to Mixpanel and PostHog with the properties below. `compatibility: documented` (the default) sends what
 the public property tables promise; `compatibility: native` sends the units, nulls and texts of Langfuse's own
 integrations, for dashboards that are built on those. Token counts are right in both.
 
+Trace, generation and score events are always made, observation events with `observation_events`, and the others when
+`extra_events` lists their kind. Texts that people or models wrote are in none of them.
+
 ## Identity
 
 - **Event id** (`$insert_id`, `uuid`): uuid v5 of `<project id>-<entity id>` in the namespace
   `{NAMESPACES["mixpanel"]}` (Mixpanel) or `{NAMESPACES["posthog"]}` (PostHog). These are the ids of Langfuse's own
-  integrations, so an overlap with them does not count twice.
+  integrations, so an overlap with them does not count twice. For kinds that Langfuse does not have, the entity id is
+  preceded by the kind: `<project id>-<kind>-<entity id>`.
 - **Mixpanel** `distinct_id` and `$user_id` are the user id. Without one, or for an id that Mixpanel refuses
   ({", ".join(f"`{item}`" for item in MIXPANEL_DENIED_IDS)}; compared trimmed and in lower case), `distinct_id` is empty
   and there is no `$user_id`. `session_id` is the metadata `$mixpanel_session_id`, else the Langfuse session, else left
@@ -68,7 +72,8 @@ def _lines() -> Iterator[str]:
 
 def _event(event: Event) -> Iterator[str]:
     yield f"## {event.names['mixpanel']} / {event.names['posthog']}\n"
-    yield f"{event.description} Table `{event.table}`.\n"
+    asked = f" Made when `extra_events` lists `{event.kind}`." if event.is_extra else ""
+    yield f"{event.description.strip()} Table `{event.table}`.{asked}\n"
     yield "| Property | Type | Unit | Sent | Meaning |"
     yield "|---|---|---|---|---|"
     yield from (_row(item) for item in event.properties)

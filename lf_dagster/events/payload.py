@@ -160,7 +160,7 @@ class Payload(ABC):
             "entity_id",
             "event_time",
             "epoch_ms(event_time) AS time_ms",
-            f"{event_digest_sql(self.destination, self.project_id, 'entity_id')} AS digest",
+            f"{event_digest_sql(self.destination, self.project_id, self.event.own_id)} AS digest",
             f"{self.known_user()} AS user_sent",
             f"{self.is_identified()} AS identified",
             f"{self.session()} AS session_sent",

@@ -15,6 +15,7 @@ import duckdb
 
 from lf_dagster.config import EventKind, ProjectSettings
 from lf_dagster.events.catalogue import CONTEXT_COLUMNS, NATIVE_PREFIX, Event, load_catalogue
+from lf_dagster.events.inputs import open_inputs, run_macros_sql, run_tables
 from lf_dagster.hours import Hour
 from lf_dagster.warehouse import Model, ModelRun, Warehouse, load_models
 from lf_dagster.warehouse.database import literal
@@ -60,13 +61,15 @@ def run_events(
     watch = Stopwatch()
     hours = sorted(set(hours))
     models = _models(settings.event_kinds)
-    audit = Audit(project_id, run_id, now.astimezone(timezone.utc))
+    audit = Audit(project_id, project_name, run_id, now.astimezone(timezone.utc))
     with warehouse.connect() as con:
         con.execute(macros_sql())
         con.execute(_project_macros(project_id, project_name, host))
+        con.execute(run_macros_sql(hours, settings.session_idle_hours))
         with transaction(con, settings.name):
             prepare_tables(con, [model for model in load_models("typed") if model.kind == "table"], settings.name)
             reshaped = prepare_tables(con, models, settings.name)
+            open_inputs(con, settings, hours)
             rows = {model.name: _replace(con, model, settings.name, hours, audit) for model in models}
             typed = build_ids(con, settings.name, "typed", hours)
             record_builds(con, settings.name, "events", {hour: typed.get(hour, "-") for hour in hours}, audit)
@@ -83,10 +86,12 @@ def _replace(
 @functools.cache
 def _models(kinds: tuple[EventKind, ...]) -> tuple[Model, ...]:
     events = [event for event in load_catalogue() if event.kind in kinds]
-    typed = {model.name: model.schema for model in load_models("typed")}
+    with_extra = any(event.is_extra for event in events)
+    models = (*load_models("typed"), *(load_models("apps") if with_extra else ()))
+    read, during_run = {model.name: model.schema for model in models}, run_tables() if with_extra else {}
     queries = {event.table: event_sql(event) for event in events}
-    schemas = _describe(queries, typed)
-    lineage = Lineage(queries, {**typed, **schemas})
+    schemas = _describe(queries, read, during_run)
+    lineage = Lineage({**during_run, **queries}, {**read, **schemas}, during_run)
     return tuple(_model(event, queries[event.table], schemas[event.table], lineage) for event in events)
 
 
@@ -128,10 +133,12 @@ def event_sql(event: Event) -> str:
             columns.append(f"{item.native} AS {NATIVE_PREFIX}{item.name}")
     columns.append(f"{_skip_sql(event, 'documented')} AS skip_reason")
     columns.append(f"{_skip_sql(event, 'native')} AS native_skip_reason")
-    first = "o." if " JOIN " in event.source else ""
-    columns += [f"{first}read_path", "partition_hour"]
+    main = f"{event.main}." if event.main else ""
+    columns += [f"{main}read_path", "partition_hour"]
     listed = ",\n    ".join(columns)
-    return f"SELECT\n    {listed}\nFROM {event.source}"
+    # Keys of source apps are not Langfuse's: what writers do with them must not stop a delivery.
+    once = "QUALIFY row_number() OVER (PARTITION BY entity_id, partition_hour ORDER BY event_time, trace_id) = 1"
+    return f"SELECT\n    {listed}\nFROM {event.source}" + (f"\n{once}" if event.is_extra else "")
 
 
 def _skip_sql(event: Event, compatibility: str) -> str:
@@ -142,15 +149,23 @@ def _skip_sql(event: Event, compatibility: str) -> str:
     return f"CASE {cases} END"
 
 
-def _describe(queries: dict[str, str], typed: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+def _describe(
+    queries: dict[str, str], read: dict[str, dict[str, str]], during_run: dict[str, str]
+) -> dict[str, dict[str, str]]:
+    """Column types of every query, by running it over empty inputs."""
     with duckdb.connect(":memory:") as con:
         con.execute("SET TimeZone = 'UTC'")
         con.execute(macros_sql())
         con.execute(_project_macros("", "", ""))
-        for table, columns in typed.items():
+        con.execute(run_macros_sql([Hour.containing(datetime.now(timezone.utc))], 1))
+        for table, columns in read.items():
             con.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
+        for name, sql in during_run.items():
+            con.execute(f"CREATE TABLE {name} AS {sql}")
+        described = {**{name: f"FROM {name}" for name in during_run}, **queries}
         return {
-            name: {row[0]: row[1] for row in con.execute(f"DESCRIBE {sql}").fetchall()} for name, sql in queries.items()
+            name: {row[0]: row[1] for row in con.execute(f"DESCRIBE {sql}").fetchall()}
+            for name, sql in described.items()
         }
 
 

@@ -24,6 +24,9 @@ _KEYS_AT_ONCE = 65_536
 _ROWS_AT_ONCE = 2_000
 _KEY_SCHEMA = pa.schema([("id", pa.string()), ("position", pa.int64()), ("marked", pa.bool_())])
 _MISSING_SCHEMA = pa.schema([_KEY_SCHEMA.field("position"), _KEY_SCHEMA.field("marked")])
+_TEXT_COLUMNS = ("id", "read_path", "json", "deleted_seen_at", "metadata_gone")
+_TEXTS_AT_ONCE = 10_000
+TEXT_SCHEMA = pa.schema([*map(EXTRACT_SCHEMA.field, _TEXT_COLUMNS), _KEY_SCHEMA.field("position")])
 _TRUE = pa.scalar(True)
 _ID_SCHEMA = pa.schema([_KEY_SCHEMA.field("id")])
 
@@ -86,6 +89,16 @@ class HeldExtract:
                 places = pc.call_function("subtract", [wanted, pa.scalar(begin, pa.int64())])
                 yield _as_page(batch.take(places.combine_chunks()), mark)
             begin += batch.num_rows
+
+    def texts(self) -> Iterator[pa.RecordBatch]:
+        """JSON text, mark and gone metadata of every row with its position, as batches of TEXT_SCHEMA."""
+        known = [name for name in _TEXT_COLUMNS if name in self._columns]
+        position = 0
+        for batch in self._file.iter_batches(_TEXTS_AT_ONCE, columns=known):
+            positions = pa.array(range(position, position + batch.num_rows), pa.int64())
+            columns = [_column(batch, name) for name in _TEXT_COLUMNS]
+            yield pa.RecordBatch.from_arrays([*columns, positions], schema=TEXT_SCHEMA)
+            position += batch.num_rows
 
     def _keys(self, read_path: str | None) -> Iterator[pa.RecordBatch]:
         """id, position and whether it is marked, of every row that this read path could return or that is marked."""
@@ -153,8 +166,14 @@ def _value(scalar: Any) -> int:
 
 def _as_page(rows: pa.RecordBatch, mark: datetime | None) -> pa.RecordBatch:
     """Rows of a held extract in today's shape: with the mark given, or with their own where the file has marks."""
-    kind = EXTRACT_SCHEMA.field(_MARK).type
-    columns = dict(zip(rows.schema.names, rows.columns, strict=True))
-    if mark is not None or _MARK not in columns:
-        columns[_MARK] = pa.repeat(pa.scalar(mark, kind), rows.num_rows)
-    return pa.RecordBatch.from_arrays([columns[name] for name in EXTRACT_SCHEMA.names], schema=EXTRACT_SCHEMA)
+    columns = {name: _column(rows, name) for name in EXTRACT_SCHEMA.names}
+    if mark is not None:
+        columns[_MARK] = pa.repeat(pa.scalar(mark, columns[_MARK].type), rows.num_rows)
+    return pa.RecordBatch.from_arrays(list(columns.values()), schema=EXTRACT_SCHEMA)
+
+
+def _column(rows: pa.RecordBatch, name: str) -> pa.Array:
+    """A column of a held extract, NULL where its file is older than the column."""
+    if name in rows.schema.names:
+        return rows.column(name)
+    return pa.nulls(rows.num_rows, EXTRACT_SCHEMA.field(name).type)

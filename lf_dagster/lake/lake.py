@@ -81,12 +81,14 @@ class Lake:
         hour: Hour,
         *,
         rule: DeletionRule | None = None,
+        merge_metadata: bool = False,
         buffer_bytes: int = DEFAULT_BUFFER_BYTES,
     ) -> Iterator[ExtractWriter]:
         """Write one extract. It replaces the old one when the block ends well; an exception leaves the old one.
 
         Rows of the old one that are not written again stay in the file, marked; `rule` says how (default: marked with
-        the time of day, however many). `buffer_bytes` is how much Arrow data is held before it goes to scratch files.
+        the time of day, however many). `merge_metadata` keeps, in `metadata_gone`, metadata keys that the old one has
+        and the row no longer brings. `buffer_bytes` is how much Arrow data is held before it goes to scratch files.
         Raises FatalError, which leaves the old one, when the rule forbids the loss or another project was read.
         """
         target = self.extract_path(project, stream, hour)
@@ -98,6 +100,7 @@ class Lake:
                 facts=facts,
                 held=lambda: self._held_extract(target),
                 rule=rule or DeletionRule(),
+                merge_metadata=merge_metadata,
                 buffer_bytes=buffer_bytes,
             )
             with writer:

@@ -52,6 +52,14 @@ class PageStore:
         if self._memory_bytes > self._limit:
             self._spill()
 
+    def replace(self, ref: PageRef, page: pa.RecordBatch) -> None:
+        """Put other rows in the place of a page: as many, with the same event times. `finish` comes after it again."""
+        old = self._memory.pop(ref.number, None)
+        self._memory_bytes += page.nbytes - (0 if old is None else old.nbytes)
+        self._memory[ref.number] = page
+        if self._memory_bytes > self._limit:
+            self._spill()
+
     def finish(self) -> None:
         """No more pages: once some are on disk, the rest goes there too, which frees the memory for the merge."""
         if self.is_spilled and self._memory:

@@ -18,12 +18,14 @@ EXTRACT_SCHEMA = pa.schema(
         pa.field("read_path", pa.string(), nullable=False),
         pa.field("json", pa.string(), nullable=False),
         pa.field("deleted_seen_at", pa.timestamp("us", tz="UTC")),
+        pa.field("metadata_gone", pa.string()),
     ]
 )
 """`event_time` is the observation's startTime, the score's or the trace's timestamp; `json` is the object's text as
 the server sent it, byte for byte. `deleted_seen_at` marks a row that was there once and that the source no longer
-returns: the moment of the first read without it. It is NULL for live rows, and no column of files from versions that
-did not mark."""
+returns: the moment of the first read without it. It is NULL for live rows. `metadata_gone` is the JSON text
+`{"key": {"value": ..., "last_seen_at": "<ISO>"}}` of top-level metadata keys that earlier reads returned and `json` no
+longer has, NULL when there are none. Files from versions that knew neither lack the columns."""
 
 METADATA_PREFIX = "lf_dagster."
 """Prefix of the facts in the Parquet key-value metadata."""

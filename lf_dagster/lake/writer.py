@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from typing_extensions import Self
 
 from lf_dagster.lake.deletions import DeletionRule, check_same_project
+from lf_dagster.lake.gone import keep_gone_metadata, without_gone_metadata
 from lf_dagster.lake.held import HeldExtract, Missing
 from lf_dagster.lake.pages import PageStore
 from lf_dagster.lake.schema import EXTRACT_SCHEMA, METADATA_PREFIX
@@ -69,6 +70,8 @@ class ExtractWriter:
     with the mark `deleted_seen_at`: newly missing ones first, each kind in the order of the held file. Marked rows are
     not merged into the order of the live ones so that readers of live rows skip them whole. `rule` may let them stay
     live instead; then they are sorted in like rows that were read.
+
+    With `merge_metadata`, `metadata_gone` keeps what a row's metadata no longer has (`lake.gone`).
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class ExtractWriter:
         facts: dict[str, str],
         held: Callable[[], AbstractContextManager[HeldExtract | None]],
         rule: DeletionRule,
+        merge_metadata: bool = False,
         buffer_bytes: int = DEFAULT_BUFFER_BYTES,
     ) -> None:
         self._workspace = workspace
@@ -86,6 +90,7 @@ class ExtractWriter:
         self._facts: dict[str, str] = dict(facts)
         self._held = held
         self._rule = rule
+        self._merge_metadata = merge_metadata
         self._pages = PageStore(workspace.folder, buffer_bytes=buffer_bytes)
         self._lock = threading.Lock()
         self._max_updated_at: datetime | None = None
@@ -125,6 +130,9 @@ class ExtractWriter:
             carried = self._carry_over(held)
             self._pages.finish()
             refs = self._pages.newest_first()
+            if held is not None and self._merge_metadata:
+                keep_gone_metadata(held, self._pages, refs, scratch=self._workspace.folder)
+                self._pages.finish()
             losers = outdated_rows(self._pages, refs, scratch=self._workspace.folder)
             batches = in_time_order(self._pages, refs, losers, scratch=self._workspace.folder)
             file = self._write(path, batches, carried)
@@ -142,7 +150,7 @@ class ExtractWriter:
         missing = held.missing_from(self._pages, read_path=read_path, scratch=self._workspace.folder)
         if self._rule.keeps_live(held.facts):
             for page in held.rows(missing.live):
-                self.add(page)
+                self.add(page if self._merge_metadata else without_gone_metadata(page))
             return _CarriedOver(kept_expired=len(missing.live), marked=held.rows(missing.marked))
         self._rule.check_loss(len(missing.live), held.live_rows, self._facts)
         return _CarriedOver(newly_deleted=len(missing.live), marked=self._marked(held, missing))

@@ -2,13 +2,14 @@
 
 from lf_dagster.source.client import LangfuseClient
 from lf_dagster.source.counts import HourNumbers, legacy_numbers, v2_numbers
+from lf_dagster.source.deployment import Deployment, inspect_deployment
 from lf_dagster.source.describe import ProjectInfo, SourceInfo
 from lf_dagster.source.explain import Emptiness, explain_empty
 from lf_dagster.source.extract import HourExtract, extract_hours, streams_of
-from lf_dagster.source.metadata import reread_full_metadata
 from lf_dagster.source.probe import newest_row_per_stream
 
 __all__ = [
+    "Deployment",
     "Emptiness",
     "HourExtract",
     "HourNumbers",
@@ -17,9 +18,9 @@ __all__ = [
     "SourceInfo",
     "explain_empty",
     "extract_hours",
+    "inspect_deployment",
     "legacy_numbers",
     "newest_row_per_stream",
-    "reread_full_metadata",
     "streams_of",
     "v2_numbers",
 ]

@@ -62,14 +62,12 @@ def _error(response: Response, where: dict[str, Any], public_key: str) -> LfDags
 
 def _credentials(response: Response, where: dict[str, Any], public_key: str) -> AuthenticationError:
     where["public_key"] = f"...{public_key[-4:]}"
-    said = message_of(response)
+    text, said = "Authentication failed: Invalid API credentials", message_of(response)
     if response.status == 403:
-        text = f"Authentication failed: this key may not read the project ({said})"
         hint = "Use a key pair of the project itself (Project Settings > API Keys), not of the organization."
-        return AuthenticationError(text, hint=hint, **where)
-    return AuthenticationError(
-        f"Authentication failed: Invalid API credentials ({said})", hint=_CREDENTIAL_HINTS, **where
-    )
+        hint = f"{hint}\n{_CREDENTIAL_HINTS}"
+        return AuthenticationError(f"{text}: this key may not read the project ({said})", hint=hint, **where)
+    return AuthenticationError(f"{text} ({said})", hint=_CREDENTIAL_HINTS, **where)
 
 
 _NOT_HERE_HINT = (
@@ -107,8 +105,9 @@ def explain_rate_limit(error: RateLimited) -> RateLimited:
     limit = error.context.get("limit")
     stated = f"The limit is {limit} requests per window" if limit else "The limit"
     error.hint = (
-        f"{stated}{',' if limit else ' is'} shared by all projects and tools of the organization. Set "
-        "`requests_per_minute` to what this project may use (Langfuse Cloud: 30 on Hobby, 1000 else), lower "
-        "`parallel_requests`, or run less often."
+        f"{stated}{',' if limit else ' is'} shared by all projects and tools of the organization. Two settings make "
+        "fewer requests: a longer interval between runs (`sync_every_minutes`, `reconcile.revisit_hours`) and larger "
+        "pages (`page_size`, up to 1000). `requests_per_minute` keeps this project below a limit (Langfuse Cloud: "
+        "30 on Hobby, 1000 else), as fewer `parallel_requests` do."
     )
     return error

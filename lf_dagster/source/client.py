@@ -32,7 +32,8 @@ class LangfuseClient:
     """Reads one project with its key pair. Use as a context manager; thread-safe.
 
     `env` holds the variables that the settings name. `budget` is shared with other clients of the organization when
-    given; without one, `requests_per_minute` makes one. Raises ConfigError when a key is missing or they are swapped.
+    given; without one, `requests_per_minute` makes one. Raises ConfigError when a key is missing, none, or they are
+    swapped.
     """
 
     def __init__(
@@ -151,8 +152,17 @@ def organisation_budget(requests_per_minute: int | None, *, clock: Callable[[], 
 
 
 def _check_keys(public_key: str, secret_key: str, settings: LangfuseSettings) -> None:
+    hint = f"{settings.public_key_env} takes the pk-lf-... key, {settings.secret_key_env} the sk-lf-... key."
     if public_key.startswith("sk-lf-") or secret_key.startswith("pk-lf-"):
-        raise ConfigError(
-            "the Langfuse keys are swapped",
-            hint=f"{settings.public_key_env} takes the pk-lf-... key, {settings.secret_key_env} the sk-lf-... key.",
-        )
+        raise ConfigError("the Langfuse keys are swapped", hint=hint)
+    if not settings.check_key_prefixes:
+        return
+    for kind, prefix, variable, key in (
+        ("public", "pk-lf-", settings.public_key_env, public_key),
+        ("secret", "sk-lf-", settings.secret_key_env, secret_key),
+    ):
+        if not key.startswith(prefix):
+            own = "A self-hosted Langfuse that was given keys of your own choice: set `check_key_prefixes: false`."
+            raise ConfigError(
+                f"{variable} holds no Langfuse {kind} key: it does not begin with {prefix}", hint=f"{hint} {own}"
+            )

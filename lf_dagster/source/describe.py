@@ -114,7 +114,7 @@ def _empty_or_stale(client: LangfuseClient, newest: datetime | None) -> tuple[Re
         return "v2", f"v2 observations are served ({state}), the legacy API is not"
     if legacy_newest is None or (newest is not None and legacy_newest - newest < _BEHIND):
         return "v2", f"v2 observations are served ({state}), and the legacy API knows nothing newer"
-    if _has_v2_metrics(client):
+    if has_v2_metrics(client):
         return "v2", f"v2 observations are served ({state}), v2 metrics too"
     return "legacy", f"v2 observations are {state} although traces arrive: the server writes for the legacy API only"
 
@@ -127,7 +127,7 @@ def _legacy_newest(client: LangfuseClient) -> tuple[bool, datetime | None]:
         return False, None
 
 
-def _has_v2_metrics(client: LangfuseClient) -> bool:
+def has_v2_metrics(client: LangfuseClient) -> bool:
     """Whether v2/metrics exists; its small quota makes a 429 likely, which only an existing endpoint gives."""
     now = utc_now()
     query = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from lf_dagster.config import LANGFUSE_INTERNAL_ENVIRONMENTS
+from lf_dagster.config import LANGFUSE_INTERNAL_ENVIRONMENTS, ReadPath
 from lf_dagster.errors import AuthenticationError, LfDagsterError, ReadPathUnavailable
 from lf_dagster.hours import Hour, iso
 from lf_dagster.source.describe import SourceInfo, newest_event
@@ -21,6 +21,7 @@ Reason = Literal[
     "no_data_at_all", "data_before_window", "data_after_window", "environment_filter", "has_data",
     "wrong_key", "v2_unavailable", "legacy_unavailable", "unreachable",
 ]  # fmt: skip
+_PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def explain_empty(
     except AuthenticationError as error:
         return Emptiness("wrong_key", str(error))
     except ReadPathUnavailable as error:
-        legacy = source is not None and source.read_path == "legacy"
-        return Emptiness("legacy_unavailable" if legacy else "v2_unavailable", str(error))
+        read_path = source.read_path if source else client.settings.read_path
+        return Emptiness("legacy_unavailable" if read_path == "legacy" else "v2_unavailable", str(error))
     except LfDagsterError as error:
         return Emptiness("unreachable", str(error))
 
@@ -71,7 +72,7 @@ def _explain(client: LangfuseClient, source: SourceInfo, first: Hour, last: Hour
         )
     if inside < first.start:
         return Emptiness("data_before_window", _before(name, window, inside, newest, last))
-    if source.read_path == "v2" and not _has_other_environments(client, first, last, excluded):
+    if not _has_other_environments(client, source.read_path, first, last, excluded):
         text = f"{name} has data in {window}, all of it in environments that are left out: {', '.join(excluded)}."
         return Emptiness("environment_filter", text)
     return Emptiness("has_data", f"{name} has data in {window}: read the hours again.")
@@ -82,10 +83,21 @@ def _before(name: str, window: str, inside: datetime, newest: datetime, last: Ho
     return f"{name} has data, but none in {window}: the last before is of {iso(inside)}{later}."
 
 
-def _has_other_environments(client: LangfuseClient, first: Hour, last: Hour, excluded: Sequence[str]) -> bool:
+def _has_other_environments(
+    client: LangfuseClient, read_path: ReadPath, first: Hour, last: Hour, excluded: Sequence[str]
+) -> bool:
+    if read_path == "legacy":
+        return _has_other_traces(client, first, last, excluded)
     condition: dict[str, Any] = {
         "type": "stringOptions", "column": "environment", "operator": "none of", "value": list(excluded),
     }  # fmt: skip
     window = {"fromStartTime": iso(first.start)}
     query = {**window, "filter": msgspec.json.encode([condition]).decode()} if excluded else window
     return newest_event(client, "v2", before=last.end, **query) is not None
+
+
+def _has_other_traces(client: LangfuseClient, first: Hour, last: Hour, excluded: Sequence[str]) -> bool:
+    """The legacy list cannot be asked for what is not in an environment, so one page is looked at; more is unknown."""
+    window = {"fromTimestamp": iso(first.start), "toTimestamp": iso(last.end)}
+    rows = client.get_json("traces", {"limit": _PAGE, "fields": "core", **window})["data"]
+    return len(rows) == _PAGE or any((row.get("environment") or "default") not in excluded for row in rows)

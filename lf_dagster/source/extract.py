@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from lf_dagster.clock import utc_now
-from lf_dagster.config import ReadPath
+from lf_dagster.config import ReadPath, SourceApp
 from lf_dagster.errors import LfDagsterError
 from lf_dagster.hours import Hour
 from lf_dagster.http import HttpStats
@@ -30,6 +30,8 @@ _BUFFER_BYTES = 128 * 1024 * 1024
 """Arrow data held in memory by all hours under way together; beyond its share an hour uses scratch files."""
 _LARGEST_BUFFER = 32 * 1024 * 1024
 _SMALLEST_BUFFER = 8 * 1024 * 1024
+_WITH_METADATA = ("observations", "traces")
+"""Streams whose metadata is merged over reads."""
 _RETENTION_MARGIN = timedelta(days=1)
 """Langfuse removes expired rows in jobs of its own, by a clock of its own."""
 
@@ -71,6 +73,7 @@ def extract_hours(
     hours: Sequence[Hour],
     lake: Lake,
     run_id: str,
+    source_apps: Sequence[SourceApp] = (),
     accept_deletions: bool = False,
     on_hour: Callable[[HourExtract], None] | None = None,
 ) -> list[HourExtract]:
@@ -79,11 +82,13 @@ def extract_hours(
     `on_hour` is called in the caller's thread as soon as an hour of a stream is in place. The first error stops the
     rest and is raised with project, stream and hour; what is finished stays, unfinished hours keep their old file.
     `accept_deletions` lets a read lose any share of the rows held before, else more than `max_lost_share` of them is
-    a FatalError. Returns the extracts in the order of the hours and streams.
+    a FatalError. `source_apps`: apps whose rows are read with what their tables need. Returns the extracts in the order
+    of the hours and streams.
     """
     workers = client.settings.parallel_requests
     buffer_bytes = min(_LARGEST_BUFFER, max(_SMALLEST_BUFFER, _BUFFER_BYTES // workers))
-    feeds = [feed_of(stream, source.read_path, client.settings) for stream in dict.fromkeys(streams)]
+    wanted = dict.fromkeys(streams)
+    feeds = [feed_of(stream, source.read_path, client.settings, source_apps=source_apps) for stream in wanted]
     max_lost_share = 1.0 if accept_deletions else client.settings.max_lost_share
     common: dict[str, Any] = {
         "project": project,
@@ -99,7 +104,7 @@ def extract_hours(
             done[extract.hour, extract.stream] = extract
             if on_hour is not None:
                 on_hour(extract)
-    return [done[hour, stream] for hour in dict.fromkeys(hours) for stream in dict.fromkeys(streams)]
+    return [done[hour, stream] for hour in dict.fromkeys(hours) for stream in wanted]
 
 
 class _HourJob:
@@ -145,7 +150,12 @@ class _HourJob:
             max_lost_share=self._max_lost_share,
         )
         opened = self._lake.open_extract(
-            self._project, self._feed.stream, self._hour, rule=rule, buffer_bytes=self._buffer_bytes
+            self._project,
+            self._feed.stream,
+            self._hour,
+            rule=rule,
+            merge_metadata=self._feed.stream in _WITH_METADATA and self._client.settings.metadata == "merge",
+            buffer_bytes=self._buffer_bytes,
         )
         self._writer = self._stack.enter_context(opened)
         return self._walker.whole(self._hour.start, self._hour.end)

@@ -167,6 +167,7 @@ def _parse(body: bytes, shape: RowShape) -> Page:
             pa.repeat(pa.scalar(shape.read_path, pa.string()), len(rows)),
             _texts(objects.data),
             pa.nulls(len(rows), pa.timestamp("us", tz="UTC")),
+            pa.nulls(len(rows), pa.string()),
         ],
         schema=EXTRACT_SCHEMA,
     )

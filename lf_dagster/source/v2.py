@@ -8,7 +8,7 @@ from typing import Any
 
 from lf_dagster.hours import iso
 from lf_dagster.source.cursors import observation_cursor, place_of, rows_at_last_place
-from lf_dagster.source.metadata import with_full_session_ids
+from lf_dagster.source.metadata import with_what_matters
 from lf_dagster.source.pages import Page
 from lf_dagster.source.walk import NewestFirstWalker, Position
 from lf_dagster.source.work import Work
@@ -46,8 +46,8 @@ class CursorWalker(NewestFirstWalker):
 
     def _add(self, page: Page, at: Position, work: Work) -> None:
         rows = page.rows
-        if self.feed.ties_by_cursor and rows.num_rows and not self.client.settings.full_metadata:
-            rows = with_full_session_ids(self.client, self.feed, rows, work)
+        if self.feed.ties_by_cursor and rows.num_rows:
+            rows = with_what_matters(self.client, self.feed, rows, work, limit=at.limit)
         work.add(rows)
         at.limit = at.segment.limit
 

@@ -8,8 +8,10 @@ from lf_dagster.warehouse.typed import (
     READ_PATH_DIFFERENCES,
     SCORE_LOOKBACK_HOURS,
     TRACE_WINDOW_HOURS,
+    VISIT_EVENTS,
     extract_identity_of,
     run_typed,
+    wanted_apps,
 )
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "READ_PATH_DIFFERENCES",
     "SCORE_LOOKBACK_HOURS",
     "TRACE_WINDOW_HOURS",
+    "VISIT_EVENTS",
     "Build",
     "Column",
     "Model",
@@ -29,4 +32,5 @@ __all__ = [
     "load_models",
     "numbers_by_hour",
     "run_typed",
+    "wanted_apps",
 ]

@@ -1,28 +1,38 @@
 """The SQL models: one SELECT per file, from which name, columns, types, dependencies and lineage are read.
 
-A model file starts with comments: a description, then one line `-- column [unit]: documentation` per column, and
-for a view `-- materialized: view`. Everything else comes out of the SELECT: types by asking DuckDB to describe it over
-empty inputs, dependencies and column lineage by parsing it with sqlglot.
+A model file starts with comments: a description, then one line `-- column [unit]: documentation` per column, for a
+view `-- materialized: view`, and for a table of one source app `-- app: <source app>`. Everything else comes out of
+the SELECT: types by asking DuckDB to describe it over empty inputs, dependencies and column lineage by parsing it with
+sqlglot.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 import duckdb
 
+from lf_dagster.agents import AgentSettings
 from lf_dagster.errors import FatalError
+from lf_dagster.warehouse.agents import agent_macros
+from lf_dagster.warehouse.described import known
 from lf_dagster.warehouse.lineage import Lineage
 
-Layer = Literal["staging", "typed", "events"]
+Layer = Literal["staging", "typed", "apps", "events"]
+"""`apps`: what single source apps (Dify, LibreChat) leave in Langfuse, as views over the typed tables."""
 Kind = Literal["table", "view"]
 
 AUDIT_COLUMNS: dict[str, tuple[str, str]] = {
     "project_id": ("VARCHAR", "Langfuse project."),
+    "project_name": ("VARCHAR", "Name of the Langfuse project when its hour was read; a label, no key."),
     "partition_hour": ("TIMESTAMP WITH TIME ZONE", "UTC hour that the row belongs to; reruns replace whole hours."),
     "ingested_at": ("TIMESTAMP WITH TIME ZONE", "When the row was written here."),
     "run_id": ("VARCHAR", "Run that wrote it."),
@@ -32,7 +42,7 @@ AUDIT_COLUMNS: dict[str, tuple[str, str]] = {
 
 RAW_COLUMNS = (
     "id VARCHAR, trace_id VARCHAR, event_time TIMESTAMPTZ, updated_at TIMESTAMPTZ, read_path VARCHAR, json VARCHAR, "
-    "deleted_seen_at TIMESTAMPTZ, partition_hour TIMESTAMPTZ"
+    "deleted_seen_at TIMESTAMPTZ, metadata_gone VARCHAR, partition_hour TIMESTAMPTZ"
 )
 """What `raw_observations`, `raw_scores` and `raw_traces` look like to a model: live rows only, so that
 `deleted_seen_at` is NULL there."""
@@ -53,7 +63,8 @@ _RUN_INPUTS = {
     "near_hours": "partition_hour TIMESTAMPTZ",
     "touched_traces": "trace_id VARCHAR",
     "neighbour_observations": "trace_id VARCHAR, observation_id VARCHAR, parent_observation_id VARCHAR, "
-    "is_synthetic BOOLEAN, start_time TIMESTAMPTZ, partition_hour TIMESTAMPTZ, read_path VARCHAR",
+    "is_synthetic BOOLEAN, start_time TIMESTAMPTZ, partition_hour TIMESTAMPTZ, read_path VARCHAR, type VARCHAR, "
+    "name VARCHAR, metadata JSON",
     "neighbour_traces": "trace_id VARCHAR, partition_hour TIMESTAMPTZ, read_path VARCHAR",
     "neighbour_scores": "score_id VARCHAR, trace_id VARCHAR, partition_hour TIMESTAMPTZ",
 }
@@ -70,6 +81,7 @@ STAGING_ORDER = (
 """Staging models in the order in which a run needs them; `stale_hours` compares and feeds no table."""
 
 _HEADER = re.compile(r"--\s?(.*)")
+_DIRECTIVES = ("materialized", "app")
 _COLUMN_DOC = re.compile(r"(?P<name>[a-z][a-z0-9_]*)(?: \[(?P<unit>[^\]]+)\])?: (?P<text>.+)")
 
 
@@ -85,7 +97,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Model:
-    """One SELECT. `depends_on`: tables outside the run's own staging; `lineage`: what each column is computed from."""
+    """One SELECT. `depends_on`: tables outside the run's own staging; `lineage`: what each column is computed from;
+    `app`: the source app that it belongs to, None for the general ones."""
 
     name: str
     layer: Layer
@@ -95,11 +108,34 @@ class Model:
     depends_on: tuple[str, ...]
     lineage: dict[str, list[tuple[str, str]]]
     kind: Kind = "table"
+    app: str | None = None
 
     @property
     def schema(self) -> dict[str, str]:
         """Column name to DuckDB type."""
         return {column.name: column.type for column in self.columns}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Everything but the SELECT, as JSON values; `of` makes the model of it again."""
+        facts = dataclasses.asdict(self)
+        return {name: facts[name] for name in facts if name not in ("layer", "sql")}
+
+    @classmethod
+    def of(cls, layer: Layer, facts: Mapping[str, Any]) -> Model:
+        """The model of a layer that is described by `facts`."""
+        return cls(
+            **{
+                **facts,
+                "layer": layer,
+                "sql": _source(layer, facts["name"]).sql,
+                "columns": tuple(Column(**column) for column in facts["columns"]),
+                "depends_on": tuple(facts["depends_on"]),
+                "lineage": {
+                    name: [(table, column) for table, column in found] for name, found in facts["lineage"].items()
+                },
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -111,11 +147,12 @@ class Source:
     description: str
     documented: dict[str, tuple[str | None, str]]
     is_view: bool
+    app: str | None = None
 
 
-def macros_sql() -> str:
-    """The functions that the models share, as one script."""
-    return _text("macros.sql")
+def macros_sql(agents: AgentSettings | None = None) -> str:
+    """The functions that the models share, as one script; `agents` says how agents are recognised."""
+    return _text("macros.sql") + agent_macros(agents or AgentSettings())
 
 
 @functools.cache
@@ -127,6 +164,14 @@ def staging_sql(name: str) -> str:
 @functools.cache
 def load_models(layer: Layer = "typed") -> list[Model]:
     """The layer's models in dependency order. Raises FatalError when a column and its documentation do not match."""
+    held = known(layer)
+    return describe_models(layer) if held is None else [Model.of(layer, facts) for facts in held]
+
+
+def describe_models(layer: Layer) -> list[Model]:
+    """The same, found out from the model files whatever `described.json` says."""
+    if layer == "apps":
+        return _describe_apps()
     staging = [_source("staging", name) for name in STAGING_ORDER]
     wanted = staging if layer == "staging" else _typed_sources()
     schemas = _describe(staging, wanted if layer == "typed" else [])
@@ -138,6 +183,29 @@ def load_models(layer: Layer = "typed") -> list[Model]:
     if layer == "typed":
         _check_documented(wanted, schemas)
     return models
+
+
+def _describe_apps() -> list[Model]:
+    typed = {model.name: model.schema for model in describe_models("typed")}
+    sources = _in_order([_source("apps", name) for name in sorted(_names("apps"))])
+    schemas: dict[str, dict[str, str]] = {}
+    # Without the macros, which exist in runs alone: whoever opens the warehouse reads these views.
+    with _empty_database() as con:
+        for name, columns in typed.items():
+            con.execute(f"CREATE TABLE {name} ({', '.join(f'{column} {kind}' for column, kind in columns.items())})")
+        for source in sources:
+            con.execute(f"CREATE VIEW {source.name} AS {source.sql}")
+            schemas[source.name] = _columns(con, source.name)
+    lineage = Lineage({source.name: source.sql for source in sources}, {**typed, **schemas})
+    _check_documented(sources, schemas)
+    return [_model(source, "apps", schemas[source.name], lineage) for source in sources]
+
+
+def _in_order(sources: list[Source]) -> list[Source]:
+    """Sources after those that they read."""
+    by_name = {source.name: source for source in sources}
+    reads = {name: by_name.keys() & set(re.findall(r"\w+", source.sql)) - {name} for name, source in by_name.items()}
+    return [by_name[name] for name in TopologicalSorter(reads).static_order()]
 
 
 def _typed_sources() -> list[Source]:
@@ -152,16 +220,19 @@ def _model(source: Source, layer: Layer, schema: dict[str, str], lineage: Lineag
         for name, kind in schema.items()
         if name not in AUDIT_COLUMNS
     ]
-    audit = [Column(name, kind, text) for name, (kind, text) in AUDIT_COLUMNS.items()]
+    audit = [
+        Column(name, kind, text) for name, (kind, text) in AUDIT_COLUMNS.items() if name in schema or not source.is_view
+    ]
     return Model(
         name=source.name,
         layer=layer,
         sql=source.sql,
         description=source.description,
-        columns=(*columns, *([] if source.is_view else audit)),
+        columns=(*columns, *audit),
         depends_on=tuple(lineage.tables(source.name)),
         lineage={column.name: lineage.column(source.name, column.name) for column in columns},
         kind="view" if source.is_view else "table",
+        app=source.app,
     )
 
 
@@ -178,8 +249,7 @@ def _check_documented(sources: list[Source], schemas: dict[str, dict[str, str]])
 def _describe(staging: list[Source], typed: list[Source]) -> dict[str, dict[str, str]]:
     """Column types of every model, by running it over empty inputs."""
     schemas: dict[str, dict[str, str]] = {}
-    with duckdb.connect(":memory:") as con:
-        con.execute("SET TimeZone = 'UTC'")
+    with _empty_database() as con:
         con.execute(macros_sql())
         inputs = {**dict.fromkeys(RAW_TABLES, RAW_COLUMNS), **_RUN_INPUTS}
         for name, columns in inputs.items():
@@ -191,6 +261,13 @@ def _describe(staging: list[Source], typed: list[Source]) -> dict[str, dict[str,
             con.execute(f"CREATE TABLE {source.name} AS {source.sql}")
             schemas[source.name] = _columns(con, source.name)
     return schemas
+
+
+@contextmanager
+def _empty_database() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(":memory:") as con:
+        con.execute("SET TimeZone = 'UTC'")
+        yield con
 
 
 def _columns(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
@@ -210,7 +287,7 @@ def _source(layer: Layer, name: str) -> Source:
         found = _COLUMN_DOC.fullmatch(line)
         if found is None:
             prose.append(line)
-        elif found["name"] != "materialized":
+        elif found["name"] not in _DIRECTIVES:
             documented[found["name"]] = (found["unit"], found["text"])
     return Source(
         name=name,
@@ -218,6 +295,7 @@ def _source(layer: Layer, name: str) -> Source:
         description=" ".join(prose),
         documented=documented,
         is_view="materialized: view" in head,
+        app=next((line.removeprefix("app: ") for line in head if line.startswith("app: ")), None),
     )
 
 

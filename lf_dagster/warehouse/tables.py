@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ class Audit:
     """Values of the audit columns of one run."""
 
     project_id: str
+    project_name: str
     run_id: str
     now: datetime
 
@@ -82,17 +84,41 @@ def transaction(con: duckdb.DuckDBPyConnection, schema: str) -> Iterator[None]:
     con.execute("COMMIT")
 
 
-def prepare_tables(con: duckdb.DuckDBPyConnection, models: Sequence[Model], schema: str) -> tuple[str, ...]:
+def prepare_tables(
+    con: duckdb.DuckDBPyConnection, models: Sequence[Model], schema: str, *, without: Sequence[Model] = ()
+) -> tuple[str, ...]:
     """Make the schema's tables and views what the models say; returns the tables whose columns changed.
+
+    The views `without` are not wanted, and dropped if they exist.
 
     New columns are added (NULL in old hours), columns gone are dropped, types changed are converted. Raises
     ConfigError when old values do not convert.
     """
     reshaped = tuple(model.name for model in models if model.kind == "table" and _prepare_table(con, model, schema))
+    held = {} if reshaped else _view_digests(con, schema)
     for model in models:
-        if model.kind == "view":
-            con.execute(f"CREATE OR REPLACE VIEW {_qualified(schema, model.name)} AS {_view_sql(model, schema)}")
+        if model.kind == "view" and held.get(model.name) != _digest(model):
+            view = _qualified(schema, model.name)
+            con.execute(f"CREATE OR REPLACE VIEW {view} AS {_view_sql(model, schema)}")
+            con.execute(f"COMMENT ON VIEW {view} IS {literal(_digest(model))}")
+    for model in without:
+        con.execute(f"DROP VIEW IF EXISTS {_qualified(schema, model.name)}")
     return reshaped
+
+
+def _digest(model: Model) -> str:
+    """The comment of a view: what it is, and which text it was made from."""
+    return f"{model.description} [{hashlib.sha256(model.sql.encode()).hexdigest()[:16]}]"
+
+
+def _view_digests(con: duckdb.DuckDBPyConnection, schema: str) -> dict[str, str]:
+    """Comments of the views that the schema has. Making one anew takes longer than looking."""
+    return dict(
+        con.execute(
+            f"SELECT view_name, comment FROM duckdb_views() WHERE database_name = {literal(ALIAS)} "
+            f"AND schema_name = {literal(schema)}"
+        ).fetchall()
+    )
 
 
 def replace_hours(
@@ -108,9 +134,9 @@ def replace_hours(
     table = _qualified(schema, model.name)
     con.execute(f"DELETE FROM {table} WHERE {hours_filter('partition_hour', hours)}")
     con.execute(
-        f"INSERT INTO {table} BY NAME SELECT *, ? AS project_id, ? AS run_id, ?::TIMESTAMPTZ AS ingested_at "
-        f"FROM ({select or model.sql})",
-        [audit.project_id, audit.run_id, audit.now],
+        f"INSERT INTO {table} BY NAME SELECT *, ? AS project_id, ? AS project_name, ? AS run_id, "
+        f"?::TIMESTAMPTZ AS ingested_at FROM ({select or model.sql})",
+        [audit.project_id, audit.project_name, audit.run_id, audit.now],
     )
     counted = con.execute(
         f"SELECT epoch(partition_hour)::BIGINT, count(*) FROM {table} "
@@ -170,12 +196,15 @@ def _changes(existing: dict[str, str], wanted: dict[str, str]) -> Iterator[str]:
 def _view_sql(model: Model, schema: str) -> str:
     """The view's SELECT with its tables qualified by schema, so that it works from anywhere in the database."""
 
+    tree: Any = sqlglot.parse_one(model.sql, dialect="duckdb")
+    own = {cte.alias for cte in tree.find_all(exp.CTE)}
+
     def qualify(node: Any) -> Any:
-        if isinstance(node, exp.Table) and not node.db:
+        if isinstance(node, exp.Table) and not node.db and node.name not in own:
             return exp.table_(node.name, db=schema, alias=node.alias or None)
         return node
 
-    return sqlglot.parse_one(model.sql, dialect="duckdb").transform(qualify).sql(dialect="duckdb")
+    return tree.transform(qualify).sql(dialect="duckdb")
 
 
 def schema_of(con: duckdb.DuckDBPyConnection, schema: str) -> set[str]:

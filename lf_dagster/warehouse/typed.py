@@ -14,8 +14,8 @@ from lf_dagster.errors import ConfigError
 from lf_dagster.hours import Hour
 from lf_dagster.lake import STREAMS
 from lf_dagster.warehouse.database import Warehouse, literal
-from lf_dagster.warehouse.hours import mark_stale, record_builds
-from lf_dagster.warehouse.models import STAGING_ORDER, load_models, macros_sql, staging_sql
+from lf_dagster.warehouse.hours import build_ids, mark_stale, record_builds
+from lf_dagster.warehouse.models import STAGING_ORDER, Model, load_models, macros_sql, staging_sql
 from lf_dagster.warehouse.tables import (
     Audit,
     ModelRun,
@@ -37,6 +37,12 @@ TRACE_WINDOW_HOURS = 48
 SCORE_LOOKBACK_HOURS = 30 * 24
 """A score finds its trace up to this far back. Also in score_traces.sql."""
 
+VISIT_WINDOW_HOURS = 60
+"""How far before its closing hour the traces of a visit are looked for. Also in visits.sql."""
+
+VISIT_EVENTS = frozenset({"session", "librechat_conversation"})
+"""Kinds of events that tell of a closed visit."""
+
 _NOT_ON_LEGACY_ROWS = "legacy observations do not carry it"
 _SERVED = "the server gives other values"
 _SYNTHETIC = "only v2 has synthetic rows, which are parents and roots"
@@ -54,6 +60,7 @@ READ_PATH_DIFFERENCES: dict[str, dict[str, str]] = {
         "is_root": "a flag on v2, a missing parent on legacy",
         "version": "v2 fills it from the trace for rows of the legacy ingestion API",
         "metadata": "v2 merges the trace's metadata in and flattens keys of OpenTelemetry rows",
+        "metadata_gone": "keys of `metadata`",
         "input": "v2 serves text, legacy parsed JSON",
         "output": "v2 serves text, legacy parsed JSON",
         "created_at": _SERVED,
@@ -62,7 +69,9 @@ READ_PATH_DIFFERENCES: dict[str, dict[str, str]] = {
     "traces": {
         "root_observation_id": _SYNTHETIC,
         "root_kind": _SYNTHETIC,
+        "app_digest": "made from metadata, input and output as served",
         "metadata": "v2 has that of the root, merged and flattened",
+        "metadata_gone": "keys of `metadata`",
         "input": "v2 serves text, legacy parsed JSON",
         "output": "v2 serves text, legacy parsed JSON",
         "timestamp": "legacy has the trace's own time; v2 too for synthetic rows, else the first observation's",
@@ -98,21 +107,24 @@ def run_typed(
     Rows are a function of the extracts and of the neighbouring hours that the warehouse holds. Raises ConfigError for
     an hour without extracts, WarehouseLocked when the database stays locked.
     """
-    del project_name  # part of the layer's common signature; typed rows carry the id
     watch = Stopwatch()
     hours = sorted(set(hours))
     models = load_models("typed")
-    audit = Audit(project_id, run_id, now.astimezone(timezone.utc))
+    audit = Audit(project_id, project_name, run_id, now.astimezone(timezone.utc))
     # Before they are read: what changes meanwhile leaves this build behind, and it is rerun.
     inputs = {hour: extract_identity(lake, settings.name, hour) for hour in hours}
     with warehouse.connect() as con:
         lake.register(con)
-        con.execute(macros_sql())
+        con.execute(macros_sql(settings.agents))
         _open_extracts(con, lake, settings.name, hours)
         with transaction(con, settings.name):
-            reshaped = prepare_tables(con, models, settings.name)
+            reshaped = prepare_tables(
+                con, [*models, *wanted_apps(settings)], settings.name, without=unwanted_apps(settings)
+            )
             problems = _stage(con, hours)
             touched = _stale_hours(con)
+            if VISIT_EVENTS & set(settings.extra_events):
+                touched |= _stale_visits(con, settings, hours)
             rows = {
                 model.name: replace_hours(con, model, settings.name, hours, audit)
                 for model in models
@@ -123,6 +135,16 @@ def run_typed(
     for problem in problems:
         log.warning("%s %s of %s: %s", problem.stream, problem.id, problem.hour.key, problem.reason)
     return ModelRun(rows, touched, watch.seconds, problems, reshaped)
+
+
+def wanted_apps(settings: ProjectSettings) -> list[Model]:
+    """Views of the source apps that the project asks for."""
+    return [model for model in load_models("apps") if model.app in settings.source_apps]
+
+
+def unwanted_apps(settings: ProjectSettings) -> list[Model]:
+    """Views of the other source apps."""
+    return [model for model in load_models("apps") if model.app not in settings.source_apps]
 
 
 def extract_identity(lake: Lake, project: str, hour: Hour) -> str:
@@ -175,6 +197,7 @@ _EXTRACT_COLUMNS = {
     "read_path": "VARCHAR",
     "json": "VARCHAR",
     "deleted_seen_at": "TIMESTAMPTZ",
+    "metadata_gone": "VARCHAR",
 }
 
 
@@ -194,7 +217,8 @@ def _extract_select(paths: Sequence[str], *, marked: bool) -> str:
 
 def _deletions_select(extracts: Mapping[str, Sequence[str]]) -> str:
     return " UNION ALL ".join(
-        f"SELECT {literal(stream)} AS stream, * EXCLUDE (updated_at, json) FROM ({_extract_select(paths, marked=True)})"
+        f"SELECT {literal(stream)} AS stream, * EXCLUDE (updated_at, json, metadata_gone) "
+        f"FROM ({_extract_select(paths, marked=True)})"
         for stream, paths in extracts.items()
     )
 
@@ -242,6 +266,7 @@ def _gather_neighbours(con: duckdb.DuckDBPyConnection, hours: Sequence[Hour]) ->
         f"UNION ALL SELECT trace_id FROM observations WHERE {here} UNION ALL SELECT trace_id FROM traces WHERE {here}"
         ") WHERE trace_id <> ''"
     )
+    con.execute(f"CREATE TEMP TABLE held_feedback AS SELECT * FROM scores WHERE {here} AND name = 'user-feedback'")
     near = _between(first.shift(-2 * TRACE_WINDOW_HOURS), last.shift(2 * TRACE_WINDOW_HOURS))
     con.execute(
         "CREATE TEMP TABLE neighbour_observations AS SELECT * FROM observations "
@@ -251,7 +276,13 @@ def _gather_neighbours(con: duckdb.DuckDBPyConnection, hours: Sequence[Hour]) ->
     con.execute(
         f"CREATE TEMP TABLE neighbour_traces AS SELECT * FROM traces "
         f"WHERE {_between(first.shift(-far), last.shift(far))} AND {elsewhere} AND (trace_id IN "
-        "(SELECT trace_id FROM touched_traces UNION ALL SELECT trace_id FROM staged_scores WHERE trace_id IS NOT NULL))"
+        "(SELECT trace_id FROM touched_traces UNION ALL SELECT trace_id FROM held_feedback WHERE trace_id IS NOT NULL "
+        "UNION ALL SELECT trace_id FROM staged_scores WHERE trace_id IS NOT NULL))"
+    )
+    con.execute(
+        "CREATE TEMP TABLE held_app_traces AS "
+        f"SELECT * FROM traces WHERE {here} AND source_app IN ('dify', 'librechat') "
+        "UNION ALL SELECT * FROM neighbour_traces WHERE source_app IN ('dify', 'librechat')"
     )
     con.execute(
         "CREATE TEMP TABLE neighbour_scores AS SELECT * FROM scores "
@@ -262,6 +293,18 @@ def _gather_neighbours(con: duckdb.DuckDBPyConnection, hours: Sequence[Hour]) ->
 
 def _between(first: Hour, last: Hour) -> str:
     return f"partition_hour BETWEEN {timestamp(first)} AND {timestamp(last)}"
+
+
+def _stale_visits(con: duckdb.DuckDBPyConnection, settings: ProjectSettings, hours: Sequence[Hour]) -> frozenset[Hour]:
+    # Feedback may be about a trace that lies far back.
+    far = con.execute("FROM held_feedback UNION ALL BY NAME SELECT * FROM staged_scores WHERE name = 'user-feedback'")
+    back = VISIT_WINDOW_HOURS if far.fetchone() is None else SCORE_LOOKBACK_HOURS + VISIT_WINDOW_HOURS
+    window = _between(min(hours).shift(-back), max(hours).shift(VISIT_WINDOW_HOURS))
+    con.execute(f"CREATE TEMP TABLE visit_traces AS SELECT * FROM traces WHERE {window} AND session_id IS NOT NULL")
+    con.execute(f"CREATE OR REPLACE TEMP MACRO session_idle_hours() AS {settings.session_idle_hours}")
+    closing = [Hour.containing(row[0]) for row in con.execute(staging_sql("stale_visits")).fetchall()]
+    # Most hours in which visits will close are still to come.
+    return frozenset(build_ids(con, settings.name, "typed", closing)) if closing else frozenset()
 
 
 def _stale_hours(con: duckdb.DuckDBPyConnection) -> frozenset[Hour]:

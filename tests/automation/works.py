@@ -94,18 +94,24 @@ class Works:
             asked += found
         raise AssertionError(f"not settled after {ticks} ticks: {[tags_of(request) for request in asked[-3:]]}")
 
-    def scheduled(self) -> list[dg.RunRequest]:
-        """The hourly schedule's requests at this moment, run."""
-        schedule = self.definitions.resolve_schedule_def(f"{self.settings.name}_hourly_schedule")
+    def scheduled(self, name: str = "hourly") -> list[dg.RunRequest]:
+        """The requests of a schedule (`hourly`, `sync`) at this moment, run."""
+        asked = self.due(name)
+        for request in asked:
+            self.run(request)
+        return asked
+
+    def due(self, name: str) -> list[dg.RunRequest]:
+        """The requests of a schedule at this moment; nothing is run."""
+        schedule = self.definitions.resolve_schedule_def(f"{self.settings.name}_{name}_schedule")
         with dg.build_schedule_context(
             scheduled_execution_time=self.clock.now, repository_def=self.repository
         ) as context:
             # An instance in memory has no reference that a context could be built from.
             context._instance_ref, context._instance = mock.sentinel.reference, self.instance
-            asked = list(schedule.evaluate_tick(context).run_requests or ())
-        for request in asked:
-            self.run(request)
-        return asked
+            result = schedule.evaluate_tick(context)
+        self.skipped = result.skip_message
+        return list(result.run_requests or ())
 
     def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
         """Runs a request in this process; a failure is no exception."""

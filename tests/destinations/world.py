@@ -156,7 +156,7 @@ class World:
         """Event tables of these hours were made by the models; returns the build's id."""
         with self.warehouse.connect() as con:
             con.execute("CREATE SCHEMA IF NOT EXISTS warehouse.shop")
-            audit = Audit(project_id="proj-1", run_id="models", now=NOW)
+            audit = Audit(project_id="proj-1", project_name="Shop", run_id="models", now=NOW)
             return record_builds(con, "shop", "events", dict.fromkeys(hours, "typed"), audit)
 
     def open(self, *, retry: RetryPolicy | None = None) -> Destination:

@@ -54,15 +54,17 @@ def wait_for(what: str, probe: Callable[[], T | None], *, seconds: float = 90) -
 
 
 @contextmanager
-def running_dagster(environment: Mapping[str, str], logs: Path) -> Iterator[Dagster]:
-    """Webserver and daemon on this repository's workspace; every process of theirs ends with the block."""
+def running_dagster(
+    environment: Mapping[str, str], logs: Path, *, workspace: Path = REPOSITORY / "workspace.yaml"
+) -> Iterator[Dagster]:
+    """Webserver and daemon on a workspace (this repository's); every process of theirs ends with the block."""
     port = _free_port()
     env = {**{k: os.environ[k] for k in ("PATH", "HOME", "LANG") if k in os.environ}, **environment}
     _create_instance(env)
-    workspace = ["-w", str(REPOSITORY / "workspace.yaml")]
+    loaded = ["-w", str(workspace)]
     commands = {
-        "webserver": ["dagster-webserver", *workspace, "-h", "127.0.0.1", "-p", str(port)],
-        "daemon": ["dagster-daemon", "run", *workspace],
+        "webserver": ["dagster-webserver", *loaded, "-h", "127.0.0.1", "-p", str(port)],
+        "daemon": ["dagster-daemon", "run", *loaded],
     }
     processes = [_start(arguments, env, logs / f"{name}.log") for name, arguments in commands.items()]
     dagster = Dagster(f"http://127.0.0.1:{port}")

@@ -29,11 +29,19 @@ def test_the_keys_of_a_project_are_a_promise():
         for name in sorted(
             [
                 *("langfuse", "raw_observations", "raw_scores"),
-                *("observations", "traces", "generations", "scores", "deletions", "sessions", "users"),
+                *("observations", "traces", "generations", "scores", "deletions", "sessions", "users", "agents"),
+                *("dify_workflow_runs", "dify_workflow_nodes", "dify_messages", "dify_moderations"),
+                *("dify_suggested_questions", "dify_dataset_retrievals", "dify_tool_calls", "dify_generate_names"),
+                *("librechat_conversations", "librechat_messages", "librechat_tool_calls", "librechat_aux_calls"),
                 *("trace_events", "generation_events", "score_events", "mixpanel", "posthog", "source_audit"),
             ]
         )
     ]
+
+
+def test_source_apps_that_are_not_wanted_have_no_assets():
+    settings = load_project({"name": "shop"}, {**BOTH, "LF_DAGSTER_SOURCE_APPS": ""})
+    assert not [key for key in keys(build_project_definitions(settings)) if "dify" in key or "librechat" in key]
 
 
 def test_options_add_their_assets():
@@ -49,7 +57,8 @@ def test_every_table_says_what_its_columns_are_and_where_they_come_from():
     for spec in definitions.resolve_all_asset_specs():
         name = spec.key.path[-1]
         assert spec.description, name
-        assert spec.group_name == "shop"
+        app = name.partition("_")[0]
+        assert spec.group_name == (f"shop_{app}" if app in ("dify", "librechat") else "shop")
         assert spec.kinds, name
         if name in ("langfuse", "mixpanel", "posthog", "source_audit"):
             continue

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from lf_dagster.events import prepared_sql
+from lf_dagster.events import load_catalogue, prepared_sql
 from lf_dagster.hours import Hour
 from tests.events.events import EventProject
 from tests.warehouse.extracts import DATA, hours_of, moment, recorded
@@ -200,7 +200,8 @@ def pairs() -> list[dict[str, Any]]:
 def as_event_row(pair: dict[str, Any]) -> dict[str, Any]:
     """A row of the event table with the identity that a transformer was given."""
     given = pair["input"]
-    native_prefix = "native_" if pair["kind"] == "observation" else ""
+    event = next(event for event in load_catalogue() if event.kind == pair["kind"])
+    columns = {item.name: item.column("native") for item in event.properties}
     row = {
         "event_kind": pair["kind"],
         "entity_id": given["langfuse_id"],
@@ -216,7 +217,7 @@ def as_event_row(pair: dict[str, Any]) -> dict[str, Any]:
         ("langfuse_user_url", given.get("langfuse_user_url")),
         ("langfuse_user_id", given.get("langfuse_user_id")),
     ):
-        row[f"{native_prefix}{name}"] = value
+        row[columns.get(name) or event.context_column(name, "native")] = value
     return row
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lf_dagster.config import EXTRA_EVENTS
 from lf_dagster.events import event_id, event_models, load_catalogue
 from lf_dagster.events.docs import render
 from lf_dagster.events.ids import event_digest_sql, event_id_sql
@@ -91,12 +92,15 @@ def test_event_models_are_documented_and_know_their_lineage(tmp_path: Path) -> N
 
 def test_the_catalogue_names_every_event_for_both_destinations() -> None:
     events = load_catalogue()
-    assert [event.kind for event in events] == ["trace", "generation", "score", "observation"]
+    assert [event.kind for event in events[:4]] == ["trace", "generation", "score", "observation"]
+    assert sorted(event.kind for event in events[4:]) == sorted(EXTRA_EVENTS)
     for event in events:
         assert set(event.names) == {"mixpanel", "posthog"}
         names = [item.name for item in event.properties]
         assert len(names) == len(set(names))
-        assert all(name.startswith(("langfuse_", "lf_")) or name == "timestamp" for name in names)
+        assert all(
+            name.startswith(("langfuse_", "lf_", "dify_", "librechat_")) or name == "timestamp" for name in names
+        )
 
 
 def test_the_reference_is_generated_from_the_catalogue() -> None:

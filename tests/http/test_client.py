@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
-import ipaddress
 import logging
 import ssl
 import threading
@@ -23,6 +21,7 @@ from lf_dagster.errors import ConfigError, RequestTooLarge, ServiceUnavailable
 from lf_dagster.http import HttpClient, RetryPolicy, basic_auth, redact
 from lf_dagster.simulators.faults import Fault
 from tests.http.conftest import Echo, FakeTime
+from tests.tls import self_signed
 
 SECRET = "sk-lf-very-secret-Ü/+"
 
@@ -184,7 +183,7 @@ class Tls:
 
 @pytest.fixture
 def tls(tmp_path: Path) -> Iterator[Tls]:
-    certificate, key = _self_signed(tmp_path)
+    certificate, key = self_signed(tmp_path)
     server = HTTPServer(("127.0.0.1", 0), _Plain)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -212,32 +211,3 @@ class _Plain(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         return
-
-
-def _self_signed(folder: Path) -> tuple[Path, Path]:
-    pytest.importorskip("cryptography", reason="needs the cryptography package to make a certificate")
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return folder / "cert.pem", folder / "key.pem"

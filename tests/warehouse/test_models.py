@@ -18,7 +18,7 @@ def test_the_typed_layer_has_its_tables_and_views() -> None:
     kinds = {name: model.kind for name, model in MODELS.items()}
     assert kinds == {
         **dict.fromkeys(("observations", "traces", "generations", "scores", "deletions"), "table"),
-        **dict.fromkeys(("sessions", "users"), "view"),
+        **dict.fromkeys(("agents", "sessions", "users"), "view"),
     }
 
 

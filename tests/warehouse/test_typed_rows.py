@@ -277,7 +277,15 @@ def test_views_of_sessions_and_users_follow_the_traces(project: Project) -> None
         [
             v2_row("a", "t1", "2026-11-21T05:00:00Z", userId="u", sessionId="s", traceName="chat"),
             v2_row("b", "t2", "2026-11-21T05:10:00Z", userId="u", sessionId="s", traceName="TitleRun"),
-            v2_row("c", "t3", "2026-11-21T05:20:00Z", userId="tenant", traceName="generate_conversation_name"),
+            v2_row(
+                "c",
+                "t3",
+                "2026-11-21T05:20:00Z",
+                userId="tenant",
+                name="generate_conversation_name",
+                traceName="generate_conversation_name",
+                metadata={"conversation_id": "c", "tenant_id": "tenant"},
+            ),
         ],
         [H05],
     )

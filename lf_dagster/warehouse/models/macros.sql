@@ -38,36 +38,104 @@ CREATE OR REPLACE TEMP MACRO content_text(value) AS
 CREATE OR REPLACE TEMP MACRO json_object_or_empty(value) AS
     CASE WHEN json_type(value) = 'OBJECT' THEN value ELSE '{}'::JSON END;
 
+-- Metadata keys of an extract's `metadata_gone`, with their values and when they were last seen; NULL for none.
+CREATE OR REPLACE TEMP MACRO gone_keys(gone) AS
+    TRY(from_json(gone, '"MAP(VARCHAR, STRUCT(value JSON, last_seen_at VARCHAR))"'));
+-- The newest metadata object with the keys that are gone from it, which by their making it does not have.
+CREATE OR REPLACE TEMP MACRO with_gone_keys(metadata, gone) AS
+    CASE WHEN len(map_keys(gone)) > 0 THEN coalesce(TRY_CAST(concat('{', concat_ws(',',
+        nullif(trim(metadata::VARCHAR)[2:-2], ''),
+        array_to_string(list_transform(map_entries(gone),
+            lambda entry: to_json(entry.key)::VARCHAR || ':' || coalesce(entry.value.value::VARCHAR, 'null')), ',')
+        ), '}') AS JSON), metadata) ELSE metadata END;
+CREATE OR REPLACE TEMP MACRO last_seen(gone) AS
+    CASE WHEN len(map_keys(gone)) > 0 THEN to_json(map_from_entries(list_transform(map_entries(gone),
+        lambda entry: {'k': entry.key, 'v': entry.value.last_seen_at}))) END;
+
 -- An id out of metadata: text or integer. Langfuse parses values, so 1e5 arrives as a float and true as a boolean:
 -- what they were is lost, and they are no ids (langfuse.md 4.4).
 CREATE OR REPLACE TEMP MACRO metadata_id(metadata, path) AS
     CASE WHEN json_type(metadata, path) IN ('VARCHAR', 'UBIGINT', 'BIGINT')
         THEN nullif(json_extract_string(metadata, path), '') END;
 
--- Marks that writers leave in metadata, flattened (v2) or nested (legacy), for source_app.
+-- Marks that writers leave in metadata, flattened (v2) or nested (legacy), for app_of and writer_of: scope, service, ids of
+-- Dify, marks of LangChain, LangGraph and LiteLLM. Each is text, NULL where it is not there.
 CREATE OR REPLACE TEMP MACRO writer_marks(metadata) AS json_extract_string(metadata, [
     '$."scope.name"', '$.scope.name', '$."resourceAttributes.service.name"',
     '$.resourceAttributes."service.name"', '$.workflow_run_id', '$.tenant_id', '$.node_execution_id',
-    '$.message_id', '$.from_source', '$.ls_provider', '$.litellm_response_cost', '$.conversation_id'
+    '$.message_id', '$.from_source', '$.conversation_id', '$.ls_provider', '$.ls_model_name', '$.ls_integration',
+    '$.langgraph_node', '$.litellm_response_cost'
 ]);
 
--- Which writer a row carries the marks of (source-apps.md 5.3 and 7); the first that fits, NULL for none.
-CREATE OR REPLACE TEMP MACRO writer(mark, name, tags) AS CASE
+-- Names of metadata keys and span attributes, for writers that are known by those; NULL for rows whose metadata holds
+-- none of their words, which are nearly all.
+CREATE OR REPLACE TEMP MACRO writer_keys(metadata, mark) AS CASE
+    WHEN contains(metadata, 'haystack.') OR contains(metadata, '"dify')
+        -- Langfuse's own SDKs leave no attributes of spans in metadata.
+        OR (coalesce(mark[1], mark[2], 'langfuse-sdk') <> 'langfuse-sdk' AND (contains(metadata, 'gen_ai.')
+            OR contains(metadata, 'ai.operationId') OR contains(metadata, 'pydantic_ai.')))
+    THEN list_transform(json_keys(metadata), lambda key: regexp_replace(key, '^attributes\.', ''))
+        || coalesce(json_keys(metadata, '$.attributes'), [])
+        || list_transform(coalesce(json_keys(metadata, '$.dify'), []), lambda key: 'dify.' || key)
+END;
+CREATE OR REPLACE TEMP MACRO any_starts_with(texts, prefix) AS
+    coalesce(len(list_filter(texts, lambda text: starts_with(text, prefix))) > 0, false);
+
+-- Names of LibreChat's traces; they alone prove nothing, and its tags are only there since May 2026.
+CREATE OR REPLACE TEMP MACRO is_librechat_name(trace_name) AS
+    coalesce(trace_name IN ('AgentRun', 'TitleRun', 'MemoryRun') OR starts_with(trace_name, 'LibreChat '), false);
+
+-- The source app that a row belongs to (source-apps.md 5.3), `dify` or `librechat`; NULL for others.
+CREATE OR REPLACE TEMP MACRO app_of(mark, keys, metadata, name, trace_name, tags) AS CASE
     WHEN coalesce(mark[3], mark[4]) IN ('dify', 'dify-langfuse-app-trace')
+        OR any_starts_with(keys, 'dify.')
         OR (mark[5] IS NOT NULL AND (mark[6] IS NOT NULL OR mark[7] IS NOT NULL))
         OR (mark[8] IS NOT NULL AND mark[9] IS NOT NULL)
-        OR (mark[12] IS NOT NULL AND mark[6] IS NOT NULL
+        -- A moderation or tool call whose trace is not there.
+        OR CASE WHEN mark[8] IS NOT NULL THEN (coalesce(name = 'moderation', false)
+                AND json_exists(metadata, '$.action') AND json_exists(metadata, '$.preset_response'))
+            OR (json_exists(metadata, '$.tool_config') AND json_exists(metadata, '$.time_cost')) ELSE false END
+        OR (mark[10] IS NOT NULL AND mark[6] IS NOT NULL
             AND name IN ('generate_conversation_name', 'generate_name')) THEN 'dify'
     WHEN list_contains(tags, 'librechat') THEN 'librechat'
-    WHEN name IN ('OpenAI-generation', 'OpenAI-embedding', 'OpenAI-completion') THEN 'openai_wrapper'
-    WHEN mark[11] IS NOT NULL OR starts_with(name, 'litellm-')
-        OR coalesce(mark[1], mark[2]) = 'litellm' THEN 'litellm'
-    WHEN mark[10] IS NOT NULL THEN 'langchain'
-    WHEN coalesce(mark[1], mark[2]) = 'ai' THEN 'vercel_ai'
-    WHEN starts_with(coalesce(mark[1], mark[2]), 'openinference.instrumentation.llama_index') THEN 'llamaindex'
-    WHEN coalesce(mark[1], mark[2]) = 'openinference.instrumentation.haystack' THEN 'haystack'
-    WHEN coalesce(mark[1], mark[2]) = 'pydantic-ai' THEN 'pydantic_ai'
+    WHEN is_librechat_name(trace_name)
+        AND json_extract_string(metadata, '$.messageId') IS NOT NULL
+        AND coalesce(json_extract_string(metadata, '$.thread_id'), json_extract_string(metadata, '$.parentMessageId'))
+            IS NOT NULL THEN 'librechat'
 END;
+
+-- Instrumentation scopes of LLM libraries that are their own name for source_app (source-apps.md 7; the list that
+-- Langfuse's Python SDK keeps). General scopes, such as those of HTTP clients, are no writers.
+CREATE OR REPLACE TEMP MACRO is_llm_scope(scope) AS regexp_full_match(scope, concat(
+    '(agent_framework|autogen-core|haystack|langsmith|strands-agents|vllm|livekit-agents|genkit-tracer',
+    '|gcp\.vertex\.agent|@flue/opentelemetry|openinference|opentelemetry\.instrumentation\.(agno|alephalpha|anthropic',
+    '|bedrock|cohere|crewai|google_generativeai|groq|haystack|langchain|llamaindex|mistralai|ollama|openai|openai_agents',
+    '|openai_v2|replicate|sagemaker|together|transformers|vertexai|voyageai|watsonx|writer))(\..*)?'));
+
+-- The SDK or framework that wrote a row, whatever app it belongs to (source-apps.md 7); NULL without marks of any.
+CREATE OR REPLACE TEMP MACRO writer_of(mark, keys, name, type) AS CASE
+    WHEN name IN ('OpenAI-generation', 'OpenAI-embedding', 'OpenAI-completion') AND type IN ('GENERATION', 'EMBEDDING')
+        THEN 'openai_wrapper'
+    WHEN mark[15] IS NOT NULL OR (starts_with(name, 'litellm-') AND type = 'GENERATION')
+        OR coalesce(mark[1], mark[2]) = 'litellm' THEN 'litellm'
+    WHEN mark[14] IS NOT NULL OR mark[13] = 'langgraph' THEN 'langgraph'
+    WHEN mark[13] IS NOT NULL OR (mark[11] IS NOT NULL AND mark[12] IS NOT NULL) THEN 'langchain'
+    WHEN coalesce(mark[3], mark[4]) = 'openrouter' THEN 'openrouter'
+    WHEN coalesce(mark[1], mark[2], 'langfuse-sdk') <> 'langfuse-sdk' OR keys IS NOT NULL THEN CASE
+        WHEN coalesce(mark[1], mark[2]) = 'ai' OR list_contains(keys, 'ai.operationId') THEN 'vercel_ai'
+        WHEN starts_with(coalesce(mark[1], mark[2]), 'openinference.instrumentation.llama_index') THEN 'llamaindex'
+        WHEN starts_with(coalesce(mark[1], mark[2]), 'openinference.instrumentation.haystack')
+            OR any_starts_with(keys, 'haystack.') THEN 'haystack'
+        WHEN coalesce(mark[1], mark[2]) = 'pydantic-ai' OR any_starts_with(keys, 'pydantic_ai.') THEN 'pydantic_ai'
+        WHEN is_llm_scope(coalesce(mark[1], mark[2])) THEN coalesce(mark[1], mark[2])
+        WHEN list_contains(keys, 'gen_ai.operation.name') OR list_contains(keys, 'gen_ai.request.model') THEN 'otel_genai'
+    END
+END;
+
+-- The first text (or number) of some JSON values, trimmed.
+CREATE OR REPLACE TEMP MACRO first_text(found) AS list_filter(
+    list_transform(found, lambda item: CASE WHEN json_type(item) IN ('VARCHAR', 'UBIGINT', 'BIGINT', 'DOUBLE')
+        THEN nullif(trim(item ->> '$'), '') END), lambda text: text IS NOT NULL)[1];
 
 -- Sum of the usage keys that contain a word (`input`, `output`); NULL when no usage is known at all.
 CREATE OR REPLACE TEMP MACRO usage_sum(usage, word) AS
@@ -76,6 +144,15 @@ CREATE OR REPLACE TEMP MACRO usage_sum(usage, word) AS
         lambda entry: entry.value))::BIGINT, 0) END;
 CREATE OR REPLACE TEMP MACRO usage_total(usage) AS
     coalesce(map_extract_value(usage, 'total'), list_sum(map_values(usage))::BIGINT);
+
+-- Dify's suggested questions report characters, under keys that look like tokens (source-apps.md 2.6).
+CREATE OR REPLACE TEMP MACRO counts_characters(type, name, model) AS
+    type = 'GENERATION' AND model IS NULL AND coalesce(name = 'suggested_question', false);
+
+-- The user of a trace, unless it is the tenant id that Dify puts there when it names a conversation.
+CREATE OR REPLACE TEMP MACRO person(user_id, source_app, trace_name) AS
+    CASE WHEN source_app = 'dify' AND coalesce(trace_name IN ('generate_conversation_name', 'generate_name'), false)
+        THEN NULL ELSE user_id END;
 
 -- One number that orders rows by time, ties by id: arg_min over it never ties.
 CREATE OR REPLACE TEMP MACRO order_key(moment, id) AS

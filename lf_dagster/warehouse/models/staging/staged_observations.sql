@@ -6,6 +6,7 @@ WITH parsed AS (
         event_time,
         read_path,
         partition_hour,
+        gone_keys(metadata_gone) AS gone,
         coalesce(read_observation(json), read_observation(without_surrogates(json))) AS j
     FROM raw_observations
 ),
@@ -13,6 +14,7 @@ normalised AS (
     SELECT
         partition_hour,
         read_path,
+        gone,
         id AS observation_id,
         coalesce(j.traceId, '') AS trace_id,
         nullif(j.parentObservationId, '') AS parent_observation_id,
@@ -57,12 +59,16 @@ normalised AS (
     FROM parsed
 )
 SELECT
-    * EXCLUDE (known_cost, mark, session),
+    * EXCLUDE (known_cost, mark, keys, session, gone) REPLACE (with_gone_keys(metadata, gone) AS metadata),
+    last_seen(gone) AS metadata_gone,
     coalesce(known_cost, MAP {}::MAP(VARCHAR, DECIMAL(18, 12))) AS cost,
     known_cost['total'] AS total_cost,
     CASE WHEN session[1] IS NOT NULL THEN metadata_id(metadata, '$."$mixpanel_session_id"') END
         AS own_mixpanel_session_id,
     CASE WHEN session[2] IS NOT NULL THEN metadata_id(metadata, '$."$posthog_session_id"') END
         AS own_posthog_session_id,
-    writer(mark, name, own_tags) AS own_source_app
-FROM normalised
+    writer_of(mark, keys, name, type) AS own_writer,
+    mark[14] AS langgraph_node,
+    metadata_agent(metadata) AS own_agent,
+    coalesce(app_of(mark, keys, metadata, name, own_trace_name, own_tags), own_writer) AS own_source_app
+FROM (SELECT *, writer_keys(metadata, mark) AS keys FROM normalised)

@@ -5,6 +5,7 @@ WITH parsed AS (
         event_time,
         read_path,
         partition_hour,
+        gone_keys(metadata_gone) AS gone,
         coalesce(read_trace(json), read_trace(without_surrogates(json))) AS j
     FROM raw_traces
 )
@@ -24,9 +25,9 @@ SELECT
     coalesce(j.bookmarked, false) AS bookmarked,
     content_text(j.input) AS input,
     content_text(j.output) AS output,
-    json_object_or_empty(j.metadata) AS metadata,
+    with_gone_keys(json_object_or_empty(j.metadata), gone) AS metadata,
+    last_seen(gone) AS metadata_gone,
     metadata_id(j.metadata, '$."$mixpanel_session_id"') AS mixpanel_session_id,
     metadata_id(j.metadata, '$."$posthog_session_id"') AS posthog_session_id,
-    writer(writer_marks(j.metadata), j.name, j.tags) AS source_app,
     CASE WHEN j.id IS NULL THEN 'malformed JSON' END AS problem
 FROM parsed

@@ -2,9 +2,19 @@
 -- legacy read path the trace row has the say. `is_owner` marks the one hour whose `traces` row this is, `is_near` hours
 -- that the run can change, which are those whose whole window is known.
 WITH legacy_rows AS (
-    SELECT * FROM staged_traces
-    UNION ALL BY NAME
-    SELECT * FROM neighbour_traces WHERE read_path = 'legacy'
+    SELECT
+        * EXCLUDE (mark, keys),
+        app_of(mark, keys, metadata, trace_name, trace_name, tags) AS app,
+        writer_of(mark, keys, trace_name, NULL) AS writer,
+        metadata_agent(metadata) AS agent
+    FROM (
+        SELECT *, writer_marks(metadata) AS mark, writer_keys(metadata, mark) AS keys
+        FROM (
+            SELECT * FROM staged_traces
+            UNION ALL BY NAME
+            SELECT * FROM neighbour_traces WHERE read_path = 'legacy'
+        )
+    )
 ),
 targets AS (
     SELECT trace_id, partition_hour, read_path FROM trace_parts
@@ -26,19 +36,26 @@ combined AS (
         min(p.first_version).v AS first_version,
         min(p.first_mixpanel_session_id).v AS first_mixpanel_session_id,
         min(p.first_posthog_session_id).v AS first_posthog_session_id,
-        min(p.first_source_app).v AS first_source_app,
-        min(p.first_agent_name).v AS agent_name,
+        min(p.first_app).v AS first_app,
+        min(p.first_writer).v AS first_writer,
+        flatten(list(p.apps)) || flatten(list(p.writers)) AS row_writers,
+        min(p.first_metadata_agent).v AS first_metadata_agent,
+        min(p.first_named_agent).v AS first_named_agent,
+        min(p.first_graph_node).v AS first_graph_node,
+        min(p.first_agent_name).v AS first_agent_name,
         list_sort(list_distinct(flatten(list(p.tags)))) AS row_tags,
         min(p.synthetic_at) AS synthetic_at,
         min(p.started_at) AS observed_at,
         max(p.ended_at) AS ended_at,
         coalesce(sum(p.n_observations), 0) AS n_observations,
         coalesce(sum(p.n_generations), 0) AS n_generations,
+        coalesce(sum(p.n_tool_calls), 0) AS n_tool_calls,
         coalesce(sum(p.n_errors), 0) AS n_errors,
         sum(p.input_tokens) AS input_tokens,
         sum(p.output_tokens) AS output_tokens,
         sum(p.total_tokens) AS total_tokens,
-        sum(p.total_cost) AS total_cost
+        sum(p.total_cost) AS total_cost,
+        bit_xor(p.app_digest) AS app_digest
     FROM targets AS t
     LEFT JOIN trace_parts AS p
         ON p.trace_id = t.trace_id
@@ -85,12 +102,14 @@ SELECT
     CASE WHEN read_path = 'legacy' THEN row.input ELSE root.input END AS input,
     CASE WHEN read_path = 'legacy' THEN row.output ELSE root.output END AS output,
     coalesce(CASE WHEN read_path = 'legacy' THEN row.metadata ELSE root.metadata END, '{}'::JSON) AS metadata,
+    CASE WHEN read_path = 'legacy' THEN row.metadata_gone ELSE root.metadata_gone END AS metadata_gone,
     CASE WHEN read_path = 'legacy' THEN row.mixpanel_session_id
         ELSE coalesce(root.mixpanel_session_id, first_mixpanel_session_id) END AS mixpanel_session_id,
     CASE WHEN read_path = 'legacy' THEN row.posthog_session_id
         ELSE coalesce(root.posthog_session_id, first_posthog_session_id) END AS posthog_session_id,
     n_observations::BIGINT AS n_observations,
     n_generations::BIGINT AS n_generations,
+    n_tool_calls::BIGINT AS n_tool_calls,
     n_errors::BIGINT AS n_errors,
     input_tokens::BIGINT AS input_tokens,
     output_tokens::BIGINT AS output_tokens,
@@ -99,9 +118,58 @@ SELECT
     root.observation_id AS root_observation_id,
     coalesce(root.kind, 'none') AS root_kind,
     CASE
-        WHEN list_contains(tags, 'librechat') OR trace_name IN ('AgentRun', 'TitleRun', 'MemoryRun') THEN 'librechat'
-        ELSE coalesce(row.source_app, root.source_app, first_source_app, 'unknown')
+        WHEN row.app = 'dify' OR root.source_app = 'dify' THEN 'dify'
+        WHEN list_contains(tags, 'librechat') THEN 'librechat'
+        ELSE coalesce(row.app, first_app, row.writer, root.source_app, first_writer, 'unknown')
     END AS source_app,
-    agent_name,
-    root_key IS NULL AND NOT has_row AS is_orphan
+    -- The apps write through LangChain, so that its marks are theirs (Dify's look like it).
+    list_sort(list_filter(list_distinct([source_app, row.app, row.writer] || coalesce(row_writers, [])), lambda writer:
+        writer <> 'unknown' AND NOT (source_app IN ('dify', 'librechat') AND writer IN ('langchain', 'langgraph'))))
+        AS source_apps,
+    list_filter(
+        list_transform(list_filter(tags, lambda tag: starts_with(tag, 'agent:')), lambda tag: trim(substr(tag, 7))),
+        lambda agent: agent <> '') AS tag_agents,
+    CASE
+        WHEN row.agent.name IS NOT NULL THEN row.agent
+        WHEN root.agent.name IS NOT NULL THEN root.agent
+        WHEN first_metadata_agent.name IS NOT NULL THEN first_metadata_agent
+        WHEN row.agent.id IS NOT NULL THEN row.agent
+        WHEN root.agent.id IS NOT NULL THEN root.agent
+        ELSE first_metadata_agent
+    END AS told_agent,
+    coalesce(named_agent(trace_name), first_named_agent) AS pattern_agent,
+    CASE WHEN source_app = 'librechat' THEN substr(first_graph_node, 7) END AS graph_agent_id,
+    CASE WHEN source_app = 'dify' THEN coalesce(
+        first_text(json_extract(metadata, ['$.app_id', '$."dify.app_id"', '$.dify.app_id'])),
+        first_text(json_extract(root.metadata, ['$.app_id', '$."dify.app_id"', '$.dify.app_id']))) END AS dify_app_id,
+    CASE WHEN source_app = 'dify' THEN coalesce(first_text(json_extract(metadata, ['$.app_name'])), dify_app_id) END
+        AS dify_app,
+    CASE
+        WHEN len(tag_agents) > 0 THEN 'tag'
+        WHEN (told_agent).name IS NOT NULL THEN 'metadata'
+        WHEN pattern_agent IS NOT NULL THEN 'name_pattern'
+        WHEN graph_agent_id IS NOT NULL THEN 'librechat'
+        WHEN dify_app IS NOT NULL THEN 'dify_app'
+        WHEN first_agent_name IS NOT NULL THEN 'observation_type'
+        WHEN (told_agent).id IS NOT NULL THEN 'metadata'
+    END AS agent_source,
+    CASE agent_source
+        WHEN 'tag' THEN tag_agents[1]
+        WHEN 'metadata' THEN coalesce((told_agent).name, (told_agent).id)
+        WHEN 'name_pattern' THEN pattern_agent
+        -- Ids of agents that are not saved are `<endpoint>__<model>___<label>`, with an index at the end where needed.
+        WHEN 'librechat' THEN coalesce(
+            nullif(regexp_extract(graph_agent_id, '^.+?__.+?___(.+?)(____[0-9]+)?$', 1), ''), graph_agent_id)
+        WHEN 'dify_app' THEN dify_app
+        WHEN 'observation_type' THEN first_agent_name
+    END AS agent_name,
+    -- Id and version in metadata belong to the name in metadata: to another name they say nothing.
+    CASE agent_source
+        WHEN 'librechat' THEN graph_agent_id
+        WHEN 'dify_app' THEN dify_app_id
+        ELSE CASE WHEN coalesce((told_agent).name, agent_name) = agent_name THEN (told_agent).id END
+    END AS agent_id,
+    CASE WHEN coalesce((told_agent).name, agent_name) = agent_name THEN (told_agent).version END AS agent_version,
+    root_key IS NULL AND NOT has_row AS is_orphan,
+    app_digest
 FROM with_legacy_row

@@ -39,7 +39,7 @@ SELECT
         lambda entry: entry.value))::BIGINT AS cache_write_tokens,
     list_sum(list_transform(list_filter(map_entries(usage), lambda entry: contains(entry.key, 'reasoning')),
         lambda entry: entry.value))::BIGINT AS reasoning_tokens,
-    CASE WHEN name = 'suggested_question' AND model IS NULL THEN 'characters' ELSE 'tokens' END AS usage_unit,
+    CASE WHEN counts_characters(type, name, model) THEN 'characters' ELSE 'tokens' END AS usage_unit,
     list_sum(list_transform(list_filter(map_entries(cost), lambda entry: contains(entry.key, 'input')),
         lambda entry: entry.value))::DECIMAL(38, 12) AS cost_input,
     list_sum(list_transform(list_filter(map_entries(cost), lambda entry: contains(entry.key, 'output')),

@@ -32,7 +32,8 @@
 -- tags: Tags of the trace, sorted.
 -- input: Input as text; NULL unless content is read.
 -- output: Output as text; NULL unless content is read.
--- metadata: Metadata as served; values beyond 200 characters may be cut by Langfuse.
+-- metadata: Metadata as served, with keys gone since; values beyond 200 characters may be cut by Langfuse.
+-- metadata_gone: Keys of metadata that are no longer there, each with the time they were last seen; NULL for none.
 -- model: Model name as sent.
 -- model_parameters: Model parameters.
 -- usage [tokens]: Usage by key, as sent.
@@ -84,6 +85,7 @@ SELECT
     o.input,
     o.output,
     o.metadata,
+    o.metadata_gone,
     o.model,
     o.model_parameters,
     o.usage,

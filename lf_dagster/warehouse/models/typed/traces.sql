@@ -16,11 +16,13 @@
 -- bookmarked: Bookmarked.
 -- input: Input of the trace or its root, as text; NULL unless content is read.
 -- output: Output of the trace or its root, as text; NULL unless content is read.
--- metadata: Metadata of the trace or its root.
+-- metadata: Metadata of the trace or its root, with keys gone since.
+-- metadata_gone: Keys of metadata that are no longer there, each with the time they were last seen; NULL for none.
 -- mixpanel_session_id: Metadata `$mixpanel_session_id`: the root's, else the earliest one.
 -- posthog_session_id: Metadata `$posthog_session_id`: the root's, else the earliest one.
 -- n_observations: Observations, the synthetic row not counted.
 -- n_generations: Observations of type GENERATION.
+-- n_tool_calls: Observations of type TOOL.
 -- n_errors: Observations of level ERROR.
 -- input_tokens [tokens]: Sum over observations of usage keys that contain `input`.
 -- output_tokens [tokens]: Sum over observations of usage keys that contain `output`.
@@ -29,8 +31,13 @@
 -- root_observation_id: The root.
 -- root_kind: physical, synthetic, app_root, or none when no root was seen.
 -- source_app: Writer: dify, librechat, langchain ...; `unknown` without marks.
--- agent_name: Name of the earliest observation of type AGENT.
+-- source_apps: All writers that left marks in the trace, sorted; empty without marks.
+-- agent_name: Agent that the trace is of; see agent_source.
+-- agent_id: Its id, where metadata or the source app tells one.
+-- agent_version: Its version, where metadata tells one.
+-- agent_source: How the agent was found: tag, metadata, name_pattern, librechat, dify_app or observation_type (the name of the earliest observation of type AGENT), in this order.
 -- is_orphan: No trace row and no root was seen, only inner observations.
+-- app_digest: Fingerprint of the observations that source apps and their frameworks wrote; NULL without any.
 SELECT
     trace_id,
     trace_name,
@@ -49,10 +56,12 @@ SELECT
     input,
     output,
     metadata,
+    metadata_gone,
     mixpanel_session_id,
     posthog_session_id,
     n_observations,
     n_generations,
+    n_tool_calls,
     n_errors,
     input_tokens,
     output_tokens,
@@ -61,8 +70,13 @@ SELECT
     root_observation_id,
     root_kind,
     source_app,
+    source_apps,
     agent_name,
+    agent_id,
+    agent_version,
+    agent_source,
     is_orphan,
+    app_digest,
     read_path,
     partition_hour
 FROM trace_context

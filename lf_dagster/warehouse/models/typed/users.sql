@@ -9,7 +9,7 @@
 -- total_tokens [tokens]: Sum of the traces' tokens.
 -- n_errors: Observations of level ERROR.
 -- source_apps: Writers, sorted.
--- is_tenant_id: Only seen where Dify puts its tenant id into the user field (conversation naming).
+-- is_tenant_id: Only seen where Dify puts its tenant id into the user field (conversation naming, first release).
 SELECT
     user_id,
     min(started_at) AS first_seen,
@@ -20,7 +20,8 @@ SELECT
     sum(total_tokens)::BIGINT AS total_tokens,
     sum(n_errors)::BIGINT AS n_errors,
     list_sort(list_distinct(list(source_app))) AS source_apps,
-    coalesce(bool_and(trace_name IN ('generate_conversation_name', 'generate_name')), false) AS is_tenant_id
+    coalesce(bool_and(CASE WHEN source_app = 'dify' THEN trace_name IN ('generate_conversation_name', 'generate_name')
+        OR coalesce(json_extract_string(metadata, '$.tenant_id') = user_id, false) ELSE false END), false) AS is_tenant_id
 FROM traces
 WHERE user_id IS NOT NULL
 GROUP BY user_id
