@@ -109,7 +109,8 @@ def sync(
         options = Options(chosen_destinations(settings, destination), resend, accept_deletions, mode)
         if (mode or launch) and (busy := run_in_flight(instance, settings, hours)):
             code = BUSY
-            errors.print(f"{settings.name}: run {busy[1]} is working on {busy[0].key}", style="red", highlight=False)
+            refusal = f"{settings.name}: run {busy[1]} is working on {busy[0].key}"
+            errors.print(refusal, style="red", highlight=False, soft_wrap=True)
         elif launch:
             _launch(definitions, settings, hours, options, url)
         else:

@@ -22,6 +22,7 @@ from lf_dagster.destinations.base import (
     WARNING,
 )
 from lf_dagster.hours import Hour
+from lf_dagster.warehouse import VISIT_EVENTS
 
 KEPT_KEYS = "kept_keys"
 """Relation of the keys under which the destination has events; see `events.prepared_sql`."""
@@ -109,6 +110,8 @@ JOIN waiting w ON w.hour = d.hour AND w.kind = p.kind WHERE d.action = 'awaiting
 """
 """Which hour each hour waits for: of those that its kinds of events wait for, the one that will be filled first."""
 
+_VISITS = ", ".join(f"'{kind}'" for kind in sorted(VISIT_EVENTS))
+
 DECISION = f"""
 CREATE OR REPLACE TEMP TABLE decision AS
 WITH seen AS (
@@ -118,7 +121,7 @@ WITH seen AS (
         if(e.event_id IS NULL, k.delivered_at, e.delivered_at) AS previous_at,
         if(e.event_id IS NULL, k.delivered_identity, e.delivered_identity) AS previous_identity,
         if(e.event_id IS NULL, k.delivered_hash, e.delivered_hash) AS previous_hash,
-        w.kind IS NOT NULL AND p.distinct_id IN ('', p.event_id) AS awaits
+        w.kind IS NOT NULL AND (p.distinct_id IN ('', p.event_id) OR p.kind IN ({_VISITS})) AS awaits
     FROM prepared p
     LEFT JOIN waiting w ON w.hour = p.hour AND w.kind = p.kind
     LEFT JOIN known k ON k.partition_hour = p.hour AND {same("k", "p")}
