@@ -13,10 +13,11 @@ import pytest
 from lf_dagster.config import EXTRA_EVENTS
 from lf_dagster.destinations import HourDelivery, deliver, open_destination
 from lf_dagster.events import load_catalogue
-from lf_dagster.hours import Hour, hour_range
+from lf_dagster.hours import Hour, hour_range, iso
 from tests.destinations.world import ENV, World, mixpanel_events, posthog_events
 from tests.events.events import HOST, EventProject
 from tests.warehouse.apps.samples import extract, hours, merged, sample
+from tests.warehouse.extracts import v2_row
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=timezone.utc)
 NAMES = {
@@ -34,7 +35,7 @@ def loaded(folder: Path, world: World) -> tuple[EventProject, list[Hour]]:
     return project, wanted
 
 
-def ship(project: EventProject, destination: str, wanted: Sequence[Hour]) -> list[HourDelivery]:
+def ship(project: EventProject, destination: str, wanted: Sequence[Hour], **options: Any) -> list[HourDelivery]:
     with open_destination(destination, project.settings, env=ENV) as opened:
         return deliver(
             opened,
@@ -47,6 +48,7 @@ def ship(project: EventProject, destination: str, wanted: Sequence[Hour]) -> lis
             hours=wanted,
             run_id="run",
             now=NOW,
+            **options,
         )
 
 
@@ -73,3 +75,19 @@ def test_posthog_takes_them_all_and_only_once(posthog: World, posthog_app: Any, 
     assert not [item for item in posthog_app.state.standin.store.stored("raw") if item.damage]
     assert sum(item.sent for item in ship(project, "posthog", wanted)) == 0
     assert Counter(event["event"] for event in posthog_events(posthog_app)) == held
+
+
+def test_a_visit_waits_for_missing_hours_even_with_a_user(mixpanel: World, mixpanel_app: Any, tmp_path: Path) -> None:
+    """Its event is known by the visit's beginning, which an hour that is not there yet may move."""
+    hour, closing = Hour.from_key("2026-11-21-02:00"), Hour.from_key("2026-11-21-06:00")
+    project = EventProject(tmp_path / "data", extra_events=["session"], mixpanel={"host": mixpanel.origin})
+    rows = [v2_row("o", "t", iso(hour.start), sessionId="s", userId="u")]
+    wanted = hour_range(hour, closing)
+    project.extract_v2(rows, wanted)
+    project.run_all(wanted)
+    gaps = {closing: {"session": hour.shift(-1), "trace": hour.shift(-1)}, hour: {"trace": hour.shift(-1)}}
+    waited = ship(project, "mixpanel", wanted, waits=gaps)
+    assert sum((Counter(item.reasons) for item in waited), Counter()) == {"awaiting_trace": 1}
+    assert [event["event"] for event in mixpanel_events(mixpanel_app)] == ["[Langfuse] Trace"]
+    ship(project, "mixpanel", wanted)
+    assert {event["event"] for event in mixpanel_events(mixpanel_app)} == {"[Langfuse] Trace", "[Langfuse] Session"}
