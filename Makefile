@@ -42,8 +42,8 @@ docs: setup  ## Write the generated pages, and what is known of the models, agai
 	$(BIN)/python -m lf_dagster.events.docs > docs/events.md
 	$(BIN)/python -m lf_dagster.warehouse.docs > docs/tables.md
 
-bench: setup  ## Measure the main legs on this machine
-	$(BIN)/python -m bench
+bench: setup  ## Measure this machine beside dlt and the destinations' own clients (ARGS: --quick, --full, --only legs ...)
+	$(BIN)/python -m bench $(ARGS)
 
 fidelity: setup  ## Simulate weeks and compare, event by event, what the destinations hold with what they should
 	$(BIN)/python -m bench.fidelity --seeds $(or $(SEEDS),2)

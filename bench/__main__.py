@@ -1,66 +1,97 @@
-"""`python -m bench [OBSERVATIONS]`: one hour of that many observations, leg by leg. Figures for orientation."""
+"""`python -m bench`: measures the project beside its peers and writes results.json, RESULTS.md and growth.png.
+
+`python -m bench profile LEG` writes a profile of one leg to bench/profiles instead.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
+import argparse
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import Any
+from pathlib import Path
 
-from bench.servers import KEYS
+from bench.parts import PARTS, Options
+from bench.profiling import PROFILED, profile
+from bench.results import Results
+from bench.running import REPOSITORY, prepare_peers
+from bench.worlds import Shape, World
 from lf_dagster.hours import Hour
 
-LEGS = ("extract", "model", "mixpanel", "posthog")
+_Shapes = tuple[tuple[str, Shape, int, int], ...]
+_SMALL_HOURS = "24 small hours"
+_LARGE_METADATA = "large metadata"
 
 
-def main(observations: int) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["profile"]:
+        _profile(given[1:])
+        return
+    chosen = _parser().parse_args(given)
+    options = _options(chosen)
+    if options.peers:
+        prepare_peers()
+    results = Results(chosen.out)
+    for part in chosen.only:
+        began = time.monotonic()
+        results.put(part, list(PARTS[part](options)))
+        print(f"{part}: {time.monotonic() - began:.0f} s", flush=True)
+    print(f"see {chosen.out / 'RESULTS.md'}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="everything once and small: does the bench work at all?")
+    size.add_argument("--full", action="store_true", help="also a million observations: in one hour, and in the whole")
+    parser.add_argument("--repeat", type=int, help="runs of each leg (5; the whole at most 3, the backfill 1)")
+    parser.add_argument("--no-peers", dest="peers", action="store_false", help="only ours")
+    parser.add_argument("--peer-rows", type=int, default=20_000, help="most rows for the peer of a leg (%(default)s)")
+    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"parts, by comma: {', '.join(PARTS)}")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "bench", help="folder of the results")
+    return parser
+
+
+def _parts(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    return names
+
+
+def _options(chosen: argparse.Namespace) -> Options:
+    if chosen.quick:
+        shapes: _Shapes = (
+            ("default", "default", 1, 20_000),
+            (_SMALL_HOURS, "default", 24, 24 * 50),
+            (_LARGE_METADATA, "large metadata", 1, 500),
+        )
+        return Options(
+            chosen.repeat or 1, chosen.peers, min(chosen.peer_rows, 2_000), 20_000, shapes,
+            whole_observations=2_400, backfill_hours=24, history_hours=48,
+        )  # fmt: skip
+    sizes = (10_000, 100_000, *((1_000_000,) if chosen.full else ()))
+    shapes = (
+        *(("default", "default", 1, size) for size in sizes),
+        (_SMALL_HOURS, "default", 24, 24 * 1_000),
+        (_LARGE_METADATA, "large metadata", 1, 20_000),
+    )
+    return Options(
+        chosen.repeat or 5, chosen.peers, chosen.peer_rows, 200_000, shapes,
+        whole_observations=1_000_000 if chosen.full else 200_000, backfill_hours=720, history_hours=8_760,
+    )  # fmt: skip
+
+
+def _profile(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench profile")
+    parser.add_argument("leg", choices=PROFILED)
+    parser.add_argument("--observations", type=int, default=100_000)
+    chosen = parser.parse_args(arguments)
     hour = Hour.containing(datetime.now(timezone.utc)).shift(-2)
-    print(f"one hour of {observations} observations, {os.cpu_count()} cores\n")
-    print("| leg | rows or events | wall s | rows/s | rows per CPU-s | peak MB |")
-    print("|---|---|---|---|---|---|")
-    with servers(hour, observations) as origins, tempfile.TemporaryDirectory() as folder:
-        for leg in LEGS:
-            facts = run_leg(leg, hour, environment(origins, folder))
-            rows, wall, cpu = facts["rows"], facts["wall_seconds"], facts["cpu_seconds"]
-            print(f"| {leg} | {rows} | {wall:.1f} | {rows / wall:,.0f} | {rows / cpu:,.0f} | {facts['peak_mb']:.0f} |")
-
-
-@contextmanager
-def servers(hour: Hour, observations: int) -> Iterator[dict[str, str]]:
-    command = [sys.executable, "-m", "bench.servers", hour.start.isoformat(), str(observations)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        if process.stdout is None or process.stdin is None:
-            raise RuntimeError("no pipes to the servers")
-        yield json.loads(process.stdout.readline())
-        process.stdin.close()
-
-
-def environment(origins: Mapping[str, str], folder: str) -> dict[str, str]:
-    return {
-        **os.environ,
-        "LANGFUSE_HOST": origins["langfuse"],
-        "LANGFUSE_PUBLIC_KEY": KEYS[0],
-        "LANGFUSE_SECRET_KEY": KEYS[1],
-        "MIXPANEL_PROJECT_TOKEN": "mp-bench",
-        "MIXPANEL_HOST": origins["mixpanel"],
-        "POSTHOG_API_KEY": "phc_bench",
-        "POSTHOG_HOST": origins["posthog"],
-        "LF_DAGSTER_DATA": folder,
-    }
-
-
-def run_leg(leg: str, hour: Hour, env: Mapping[str, str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.legs", leg, hour.key]
-    done = subprocess.run(command, env=dict(env), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"leg {leg} failed:\n{done.stderr}")
-    return json.loads(done.stdout)
+    print(profile(chosen.leg, World(hour.key, 1, chosen.observations)))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000)
+    main()
