@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lf_dagster.config import EXTRA_EVENTS
 from lf_dagster.warehouse import load_models
 from lf_dagster.warehouse.docs import render
 from tests.warehouse.apps.samples import READ_PATHS, loaded, sample
@@ -30,11 +31,11 @@ def test_the_queries_give_what_the_page_shows(read_path: str, tmp_path: Path) ->
         assert as_table(project.query(query["sql"])) == query["table"]
 
 
-def test_the_page_names_every_table() -> None:
+def test_the_page_names_every_table_and_event() -> None:
     page = (DOCS / "dify.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `(dify_\w+)` \|", page, re.MULTILINE)) == {
-        model.name for model in load_models("apps") if model.app == "dify"
-    }
+    tables = {model.name for model in load_models("apps") if model.app == "dify"}
+    kinds = {kind for kind in EXTRA_EVENTS if kind.startswith("dify_")}
+    assert set(re.findall(r"^\| `(dify_\w+)` \|", page, re.MULTILINE)) == tables | kinds
 
 
 def test_the_reference_of_tables_is_current() -> None:

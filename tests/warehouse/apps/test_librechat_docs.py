@@ -9,6 +9,7 @@ import pytest
 
 from lf_dagster.agents import NAME_KEYS, NAME_PATTERNS
 from lf_dagster.component.component import settings_from_attributes
+from lf_dagster.config import EXTRA_EVENTS
 from lf_dagster.warehouse import load_models
 from tests.warehouse.apps.samples import READ_PATHS, loaded, merged, sample
 from tests.warehouse.apps.test_dify_docs import as_table
@@ -31,10 +32,10 @@ def test_the_queries_give_what_the_pages_show(read_path: str, tmp_path: Path) ->
             assert as_table(project.query(query["sql"])) == query["table"]
 
 
-def test_the_page_names_every_table() -> None:
-    assert set(re.findall(r"^\| `(librechat_\w+)` \|", page("librechat"), re.MULTILINE)) == {
-        model.name for model in load_models("apps") if model.app == "librechat"
-    }
+def test_the_page_names_every_table_and_event() -> None:
+    tables = {model.name for model in load_models("apps") if model.app == "librechat"}
+    kinds = {kind for kind in EXTRA_EVENTS if kind.startswith("librechat_")}
+    assert set(re.findall(r"^\| `(librechat_\w+)` \|", page("librechat"), re.MULTILINE)) == tables | kinds
 
 
 def test_the_settings_that_the_page_shows_are_taken() -> None:
