@@ -89,8 +89,9 @@ def test_a_backfill_of_24_hours_is_one_run_that_accounts_for_each_hour(recorded:
         assert [run["status"] for run in done["runs"]] == ["SUCCESS"]
 
         extracted = numbers(dagster, "raw_observations")
-        assert sorted(extracted) == hours
-        rows = {hour: facts["dagster/partition_row_count"] for hour, facts in extracted.items()}
+        # At minute 30 of the real clock the schedule runs another hour beside these.
+        assert extracted.keys() >= set(hours)
+        rows = {hour: extracted[hour]["dagster/partition_row_count"] for hour in hours}
         assert [rows[hour] for hour in hours[-7:]] == [231, 214, 234, 212, 223, 205, 1]
         assert sum(rows.values()) == 1320
 
