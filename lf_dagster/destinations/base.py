@@ -51,10 +51,14 @@ NOT_SHIPPED = "not_shipped"
 
 @dataclass(frozen=True)
 class Rule:
-    """A reason to keep an event back. `predicate` is SQL over the prepared columns, true for a bad event."""
+    """A reason to keep an event back. `predicate` is SQL over the prepared columns, true for a bad event.
+
+    `of_form`: it cannot hold for an event that is `wellformed`.
+    """
 
     reason: str
     predicate: str
+    of_form: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from lf_dagster.destinations.base import (
     AWAITING_TRACE,
@@ -77,8 +78,8 @@ def close_unchanged(
     idle = [plan for plan in plans if not (plan.send or plan.changes)]
     if not idle:
         return
-    files = {item.hour: item for item in ledger.load(con, "merged", [plan.hour for plan in idle])}
-    accounts = _accounts(con)
+    files = {item.hour: item for item in ledger.load(con, "idle", [plan.hour for plan in idle], columns=_COUNTED)}
+    accounts = _accounts(con, "idle")
     for plan in idle:
         account = accounts.get(plan.hour, _Account())
         known = None if files[plan.hour].parts else ledger.facts(plan.hour)
@@ -92,29 +93,32 @@ def close_hour(
     workspace: Workspace,
     plan: HourPlan,
     *,
-    settled: int,
+    own: str,
+    rows: pa.Table | None,
+    outstanding: int,
+    sent: int,
     stats: HttpStats,
     run_id: str,
     started: float,
     now: datetime,
 ) -> HourDelivery:
-    """Merge the hour's ledger and count it. `settled` of the planned sends have an answer; `started` is monotonic.
+    """Merge the hour's ledger and count it. `sent` events have an answer, `outstanding` have none; `started` is
+    monotonic; `own` and `rows` are what this delivery adds to the ledger (`Ledger.combine`).
 
-    The file's facts are `events`, `delivered`, `rejected`, `skipped`, `outstanding` (not settled), the counts of
+    The file's facts are `events`, `delivered`, `rejected`, `skipped`, `outstanding`, the counts of
     `HourDelivery` from `gone` to `kept_back`, `awaiting` and `retryable`, `awaiting_gap` (the hour to wait for),
     `run_id`, `delivered_at` (`now`, ISO) and, when nothing is outstanding, `events_build`: which build of the event
     tables was looked at.
     Raises FatalError when a complete hour's events are not all accounted for; then nothing is replaced.
     """
-    files = ledger.load(con, "merged", [plan.hour])
-    account = _accounts(con).get(plan.hour, _Account())
-    outstanding = plan.send - settled
+    combined = ledger.combine(con, plan.hour, own=own, rows=rows)
+    account = _accounts(con, combined.relation).get(plan.hour, _Account())
     if outstanding == 0:
         _balance(plan, account)
     facts = {**_facts(plan, account, outstanding=outstanding), "run_id": run_id, "delivered_at": now.isoformat()}
-    ledger.merge(con, workspace, plan.hour, table="merged", facts=facts)
-    ledger.remove_parts(part for item in files for part in item.parts)
-    return _result(plan, account, sent=settled, stats=stats, duration_seconds=time.monotonic() - started)
+    ledger.merge(con, workspace, plan.hour, combined, facts=facts)
+    ledger.remove_parts(combined.files.parts)
+    return _result(plan, account, sent=sent, stats=stats, duration_seconds=time.monotonic() - started)
 
 
 def _result(plan: HourPlan, account: _Account, *, sent: int, stats: HttpStats, duration_seconds: float) -> HourDelivery:
@@ -139,14 +143,14 @@ def _result(plan: HourPlan, account: _Account, *, sent: int, stats: HttpStats, d
     )
 
 
-def _accounts(con: duckdb.DuckDBPyConnection) -> dict[Hour, _Account]:
-    """How each hour of the table `merged` stands."""
+def _accounts(con: duckdb.DuckDBPyConnection, table: str) -> dict[Hour, _Account]:
+    """How each hour of a table of ledger rows stands."""
     accounts: dict[Hour, _Account] = {}
-    for hour, status, reason, gone, there, other_key, events in con.execute(_STATUSES).fetchall():
+    for hour, status, reason, gone, there, other_key, events in con.execute(_STATUSES.format(table=table)).fetchall():
         account = accounts.setdefault(Hour(hour), _Account())
         account.add(events, status=status, reason=reason, gone=gone, there=there, other_key=other_key)
     if any(account.rejected for account in accounts.values()):
-        for hour, *row in con.execute(_REJECTIONS).fetchall():
+        for hour, *row in con.execute(_REJECTIONS.format(table=table)).fetchall():
             item = dict(zip(_REJECTION, row, strict=True))
             shown = {**item, "distinct_id": mask(item["distinct_id"] or "")}
             accounts[Hour(hour)].first_rejections.append(shown)
@@ -156,12 +160,16 @@ def _accounts(con: duckdb.DuckDBPyConnection) -> dict[Hour, _Account]:
 _STATUSES = """
 SELECT partition_hour, status, reason, gone_at IS NOT NULL AS gone, delivered_identity IS NOT NULL AS there,
     coalesce(delivered_identity <> identity, false) AS other_key, count(*) AS events
-FROM merged
+FROM {table}
 GROUP BY ALL ORDER BY events DESC, reason
 """
 _REJECTION = ("kind", "event", "entity_id", "event_id", "distinct_id", "reason")
+_COUNTED = (
+    *("partition_hour", "status", "reason", "gone_at", "delivered_identity", "identity", "time_ms"),
+    *("kind", "event", "entity_id", "event_id", "distinct_id"),
+)
 _REJECTIONS = f"""
-SELECT partition_hour, {", ".join(_REJECTION)} FROM merged WHERE status = 'rejected' AND gone_at IS NULL
+SELECT partition_hour, {", ".join(_REJECTION)} FROM {{table}} WHERE status = 'rejected' AND gone_at IS NULL
 QUALIFY row_number() OVER (PARTITION BY partition_hour ORDER BY time_ms, event_id, event) <= {FIRST_REJECTIONS}
 ORDER BY partition_hour, time_ms, event_id, event
 """

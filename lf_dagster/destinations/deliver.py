@@ -1,29 +1,37 @@
 """Ships the events of some hours to one destination and accounts for every one of them.
 
-    warehouse --plan (SQL)--> spool --slices--> requests, bounded in flight --answers--> ledger parts --merge--> ledger
+    warehouse --plan (SQL)--> spool --slices--> requests, bounded in flight --answers--> ledger (parts, while it runs)
 
-A part is written as soon as a request is answered, so a kill at any instruction loses the answers of the requests in
-flight and nothing else: the next run sends those events again, under the same ids.
+The hours are planned in portions, the next one while the requests of the last are under way. Answers are written at
+once, or after a moment when they come in quick succession, so a kill at any instruction loses the answers of that
+moment and of the requests in flight and nothing else: the next run sends those events again, under the same ids.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from typing import cast
+
+import duckdb
 
 from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings, secret
 from lf_dagster.destinations.base import Destination, HourDelivery, ProtocolChanged
+from lf_dagster.destinations.hot_keys import hot_key_warnings
 from lf_dagster.destinations.ledger import Ledger
 from lf_dagster.destinations.locks import lock_hours
 from lf_dagster.destinations.plan import Plan, Planner
 from lf_dagster.destinations.policy import Policy
+from lf_dagster.destinations.portions import Portion, count_events, portions
+from lf_dagster.destinations.recording import Recorder
 from lf_dagster.destinations.shipment import Shipment
-from lf_dagster.destinations.statements import KEPT_KEYS
+from lf_dagster.destinations.statements import IN_PORTION, KEPT_KEYS
 from lf_dagster.destinations.waiting import NOBODY, Waits
-from lf_dagster.errors import LfDagsterError
+from lf_dagster.errors import LfDagsterError, RetryableError
 from lf_dagster.hours import Hour
 from lf_dagster.lake import Lake, Workspace
 from lf_dagster.warehouse import Warehouse
@@ -32,7 +40,8 @@ from lf_dagster.warehouse.hours import build_ids
 logger = logging.getLogger(__name__)
 
 PrepareSql = Callable[[str], str]
-"""From a destination's protocol to the SQL of its prepared events, which takes their keys from `KEPT_KEYS`."""
+"""From a destination's protocol to the SQL of its prepared events, which takes their keys from `KEPT_KEYS` and may
+leave out events that are not `IN_PORTION`."""
 LOCK_TIMEOUT_SECONDS = 600.0
 
 
@@ -68,12 +77,20 @@ def deliver(
     wanted = sorted(set(hours))
     if not wanted:
         return []
+    outline = None
     if prepare is None:
         prepare = events_sql(destination.name, project, project_id=project_id, project_name=project_name, host=host)
+        outline = _outline_sql(project)
     ledger = Ledger(lake, project.name, destination.name)
     policy = Policy.of(project, destination.name, resend=resend, waits=waits)
     delivery = _Delivery(
-        destination, ledger, warehouse, prepare=prepare, run_id=run_id, now=now, policy=policy, clock=clock
+        *(destination, ledger, warehouse),
+        prepare=prepare,
+        outline=outline,
+        run_id=run_id,
+        now=now,
+        policy=policy,
+        clock=clock,
     )
     done: dict[Hour, HourDelivery] = {}
 
@@ -95,6 +112,10 @@ def deliver(
     return [done[hour] for hour in wanted]
 
 
+_OUTLINE = "SELECT hour, kind, entity_id, NULL::BIGINT AS row, distinct_id AS user_id FROM ({prepared})"
+"""Stands for `events.outline_sql` where events are prepared in another way."""
+
+
 class _Delivery:
     """One call of `deliver`: plan, ship, and plan again if the destination's protocol turns out to be another."""
 
@@ -105,6 +126,7 @@ class _Delivery:
         warehouse: Warehouse,
         *,
         prepare: PrepareSql,
+        outline: str | None,
         run_id: str,
         now: datetime,
         policy: Policy,
@@ -114,6 +136,7 @@ class _Delivery:
         self._ledger = ledger
         self._warehouse = warehouse
         self._prepare = prepare
+        self._outline = outline
         self._run_id = run_id
         self._now = now
         self._policy = policy
@@ -128,38 +151,97 @@ class _Delivery:
             finished(result)
 
         while open_hours:
-            plan = self._plan(sorted(open_hours), workspace)
+            recorder = Recorder(self._ledger, workspace)
             shipment = Shipment(
-                *(self._destination, self._ledger, plan, workspace),
+                *(self._destination, self._ledger, recorder, workspace),
                 run_id=self._run_id,
                 clock=self._clock,
                 finished=close,
             )
             try:
-                shipment.run()
+                with closing(self._plans(sorted(open_hours))) as plans:
+                    shipment.run(plans)
             except ProtocolChanged:
-                # What was acknowledged is in the ledger: the new plan holds the rest, in the other protocol's form.
+                # What was acknowledged is in the ledger: new plans hold the rest, in the other protocol's form.
                 logger.warning("%s: falling back to protocol %s", self._destination.name, self._destination.protocol)
 
-    def _plan(self, hours: Sequence[Hour], workspace: Workspace) -> Plan:
+    def _plans(self, hours: Sequence[Hour]) -> Generator[Plan]:
+        """The plans of the hours' portions, each made while the one before is shipped."""
         protocol = self._destination.protocol
         prepared_sql = self._prepare(protocol)
-        with self._warehouse.connect(read_only=True) as con:
-            self._ledger.lake.register(con)
+        outline = self._outline or _OUTLINE.format(prepared=prepared_sql)
+        with self._connect() as con:
+            Portion(tuple(hours)).begin(con, self._ledger)
+            counts = count_events(con, outline, hours)
+            warnings = hot_key_warnings(
+                con, self._destination, self._ledger, counts, outline=outline, prepared_sql=prepared_sql
+            )
+            wanted = list(portions(con, outline, counts))
+            builds = build_ids(con, self._ledger.project, "events", hours)
+
+        def plan(portion: Portion, opened: ExitStack) -> Plan:
+            con = opened.enter_context(self._connect())
             planner = Planner(
                 con,
                 self._ledger,
                 self._destination,
-                hours,
+                portion,
                 prepared_sql,
                 protocol,
-                build_ids(con, self._ledger.project, "events", hours),
+                build_ids(con, self._ledger.project, "events", portion.hours),
                 self._policy,
                 now=self._now,
                 run_id=self._run_id,
+                of_ledger=portion.of_ledger(outline),
             )
+            _check_rows_stand(portion, builds, planner.builds)
             planner.decide(repair=True)
-            return planner.commit(workspace, clock=self._clock)
+            return planner.commit(warnings=warnings, clock=self._clock)
+
+        yield from _ahead(plan, wanted)
+
+    @contextmanager
+    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._warehouse.connect(read_only=True) as con:
+            # A portion is hardly more than one row group, and a second thread that finds nothing to do burns CPU.
+            con.execute("SET threads = 1")
+            # It would move the choice of a portion above the forming of all payloads.
+            con.execute("SET disabled_optimizers = 'filter_pullup'")
+            self._ledger.lake.register(con)
+            yield con
+
+
+def _check_rows_stand(portion: Portion, before: Mapping[Hour, str], now: Mapping[Hour, str]) -> None:
+    """Raises RetryableError when the rows that a share was given may be other rows by now."""
+    for hour in portion.hours if portion.rows else ():
+        if before.get(hour) != now.get(hour):
+            raise RetryableError(
+                "the event tables were made again while their events were being delivered",
+                hint="What was sent is accounted for; run the hour again.",
+                hour=hour.key,
+            )
+
+
+def _ahead(plan: Callable[[Portion, ExitStack], Plan], wanted: Sequence[Portion]) -> Iterator[Plan]:
+    """The plan of each portion; the next one is made in a thread while the caller works with the last.
+
+    What a plan opens stays open until the caller asks for the next one, or has enough.
+    """
+    with ExitStack() as opened:
+        current = opened.enter_context(ExitStack())
+        if len(wanted) == 1:
+            yield plan(wanted[0], current)
+            return
+        # Leaving the pool waits for the plan that is being made, and what it has opened is closed after that.
+        with ThreadPoolExecutor(1, thread_name_prefix="plan") as pool:
+            upcoming = pool.submit(plan, wanted[0], current)
+            for following in (*wanted[1:], None):
+                made, done = upcoming.result(), current
+                if following is not None:
+                    current = opened.enter_context(ExitStack())
+                    upcoming = pool.submit(plan, following, current)
+                yield made
+                done.close()
 
 
 def events_sql(
@@ -181,6 +263,13 @@ def events_sql(
             host=host,
             user_id_salt=salt,
             kept=KEPT_KEYS,
+            portion=IN_PORTION,
         )
 
     return prepare
+
+
+def _outline_sql(project: ProjectSettings) -> str:
+    from lf_dagster.events import outline_sql
+
+    return outline_sql(project)

@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import duckdb
 
 from lf_dagster.destinations.base import Destination
 from lf_dagster.destinations.ledger import Ledger
-from lf_dagster.destinations.statements import count
+from lf_dagster.destinations.portions import run_prepared
+from lf_dagster.destinations.statements import count, hour_list
 from lf_dagster.hours import Hour
 
 logger = logging.getLogger(__name__)
 
 
 def hot_key_warnings(
-    con: duckdb.DuckDBPyConnection, destination: Destination, ledger: Ledger, hours: Sequence[Hour]
+    con: duckdb.DuckDBPyConnection,
+    destination: Destination,
+    ledger: Ledger,
+    counts: Mapping[Hour, int],
+    *,
+    outline: str,
+    prepared_sql: str,
 ) -> dict[str, tuple[str, ...]]:
     """Warnings per UTC date about distinct_ids with so many events that the destination would rename them.
 
-    Counts the table `prepared` and, for dates that could come near, the ledgers of the date's other hours
-    (contracts: mixpanel 9).
+    Counts the prepared events of the hours (`counts`: how many there are of each) and the ledgers of the dates' other
+    hours, unless the `outline` shows that no user comes near (contracts: mixpanel 9).
     """
     limit = destination.hot_key_limit
     if limit is None:
         return {}
-    others = [hour for hour in _rest_of_days(hours) if hour not in set(hours)]
+    others = [hour for hour in _rest_of_days(list(counts)) if hour not in counts]
     known = sum(int((ledger.facts(hour) or {}).get("delivered", 0)) for hour in others)
-    if known + count(con, "SELECT count(*) FROM prepared WHERE skip_reason IS NULL") < limit:
+    if known + sum(counts.values()) < limit:
+        return {}
+    hours_sql = hour_list(list(counts))
+    busiest = count(con, _BUSIEST.format(outline=outline, hours=hours_sql))
+    if known + busiest < limit:
         return {}
     ledger.load(con, "day", others, where="delivered_identity IS NOT NULL AND distinct_id <> ''")
-    rows = con.execute(_HOT_KEYS, {"limit": limit}).fetchall()
+    query = _HOT_KEYS.format(prepared=prepared_sql, hours=hours_sql, limit=limit)
+    rows = run_prepared(con, query).fetchall()
     found: dict[str, tuple[str, ...]] = {}
     for date, distinct_id, events in rows:
         text = f"{events} events of distinct_id {mask(distinct_id)} on {date}: from 200000 on Mixpanel renames them"
@@ -50,11 +62,17 @@ def _rest_of_days(hours: Sequence[Hour]) -> list[Hour]:
     return [midnight.shift(step) for midnight in sorted(midnights) for step in range(24)]
 
 
+_BUSIEST = """
+SELECT coalesce(max(events), 0) FROM (
+    SELECT count(*) AS events FROM ({outline}) WHERE hour IN ({hours}) AND user_id <> '' GROUP BY user_id
+)
+"""
+
 _HOT_KEYS = """
 SELECT date, distinct_id, count(*) AS events FROM (
-    SELECT make_timestamp(time_ms * 1000)::DATE AS date, distinct_id FROM prepared
-    WHERE skip_reason IS NULL AND invalid IS NULL AND distinct_id <> ''
+    SELECT make_timestamp(time_ms * 1000)::DATE AS date, distinct_id FROM ({prepared})
+    WHERE hour IN ({hours}) AND skip_reason IS NULL AND distinct_id <> ''
     UNION ALL
     SELECT make_timestamp(time_ms * 1000)::DATE, distinct_id FROM day
-) GROUP BY ALL HAVING count(*) >= $limit ORDER BY events DESC
+) GROUP BY ALL HAVING count(*) >= {limit} ORDER BY events DESC
 """

@@ -9,7 +9,7 @@ appears, merging is repeatable, and leftovers need no repair: the next delivery 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,10 +56,22 @@ COLUMNS = tuple(LEDGER_SCHEMA.names)
 _SQL_TYPES = {_TIME: "TIMESTAMPTZ", pa.int64(): "BIGINT", pa.string(): "VARCHAR"}
 _PREFIX = "lf_dagster."
 _LOOKS = 3
+_ROW_GROUP = 100_000
+_FEW_VALUES = [
+    *("partition_hour", "event", "kind", "status", "reason"),
+    *("delivered_at", "run_id", "gone_at", "written_at"),
+]
+# pyarrow writes these rows in half of the time that DuckDB's COPY takes.
+_DATA_OPTIONS: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 1,
+    "use_dictionary": _FEW_VALUES,
+    "write_statistics": False,
+}
 # A part lives for minutes: it has to be cheap to write, one per request.
 _PART_OPTIONS: dict[str, Any] = {
     "compression": "none",
-    "use_dictionary": ["event", "kind", "status", "run_id"],
+    "use_dictionary": _FEW_VALUES,
     "write_statistics": False,
 }
 
@@ -75,6 +87,23 @@ class HourFiles:
     @property
     def paths(self) -> list[str]:
         return [*([self.data] if self.data else []), *self.parts]
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The rows of an hour as a relation, as a table where they are in memory, and the files that some are from."""
+
+    relation: str
+    table: pa.Table | None
+    files: HourFiles
+
+    def tables(self, con: duckdb.DuckDBPyConnection) -> Iterator[pa.Table]:
+        """All rows, in LEDGER_SCHEMA and tables of bounded size."""
+        if self.table is not None:
+            yield self.table
+            return
+        for rows in con.execute(f"SELECT * FROM {self.relation}").to_arrow_reader(_ROW_GROUP):
+            yield pa.Table.from_batches([rows]).cast(LEDGER_SCHEMA)
 
 
 class Ledger:
@@ -113,6 +142,7 @@ class Ledger:
         hours: Sequence[Hour],
         *,
         where: str = "",
+        columns: Sequence[str] = COLUMNS,
         repair: bool = False,
     ) -> list[HourFiles]:
         """Create a temp table with the newest row of every event of the hours; returns the files that it came from.
@@ -126,7 +156,7 @@ class Ledger:
         while True:
             files = [self._sound(item, repair=repair) for item in self._files_of(hours)]
             try:
-                con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {_newest(files, where)}")
+                con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {_newest(files, columns, where)}")
             except (duckdb.IOException, duckdb.InvalidInputException) as error:
                 # Another delivery may have merged a part away since the look: then look again.
                 if looks == _LOOKS or not self._moved(files):
@@ -134,6 +164,33 @@ class Ledger:
                 looks += 1
             else:
                 return files
+
+    def combine(self, con: duckdb.DuckDBPyConnection, hour: Hour, *, own: str, rows: pa.Table | None) -> Combined:
+        """The newest row of every event of an hour, where one delivery has added to its ledger.
+
+        The delivery's rows are newer than all others and each of another event, so they need no comparing. They are
+        `rows`, else (None) the parts whose names begin with `own`. With parts of anyone else all are compared, for
+        which all rows have to be in parts.
+        """
+        files = self._sound(self.files(hour), repair=True)
+        if self.foreign_parts(files, own):
+            return Combined("combined_rows", None, self.load(con, "combined_rows", [hour], repair=True)[0])
+        before = relation([HourFiles(hour, files.data, ())])
+        if rows is not None:
+            con.register("own_rows", rows)
+            mine = "SELECT * FROM own_rows"
+        else:
+            mine = relation([HourFiles(hour, None, files.parts)])
+        query = mine
+        if files.data:
+            query = f"SELECT * FROM ({before}) AS b ANTI JOIN ({mine}) AS p USING (event, event_id) UNION ALL ({mine})"
+        con.execute(f"CREATE OR REPLACE TEMP VIEW combined AS SELECT {', '.join(COLUMNS)} FROM ({query})")
+        return Combined("combined", None if files.data else rows, files)
+
+    def foreign_parts(self, files: HourFiles, own: str) -> list[str]:
+        """Parts that other deliveries have left, those whose names do not begin with `own`."""
+        mine = self.part_path(files.hour, own).removesuffix(".parquet")
+        return [part for part in files.parts if not part.startswith(mine)]
 
     def part_path(self, hour: Hour, name: str) -> str:
         """Where a part of this name belongs."""
@@ -150,19 +207,17 @@ class Ledger:
         con: duckdb.DuckDBPyConnection,
         workspace: Workspace,
         hour: Hour,
+        combined: Combined,
         *,
-        table: str,
         facts: dict[str, Any],
     ) -> None:
-        """Write a table that `load` made as the hour's merged file, with facts as its key-value metadata."""
+        """Write what `combine` found as the hour's merged file, with facts as its key-value metadata."""
         name = f"{hour.date}-{hour.hour}-data.parquet"
         metadata = {"project": self.project, "destination": self.destination, "hour": hour.key, **facts}
-        entries = ", ".join(f"{_literal(_PREFIX + key)}: {_literal(str(value))}" for key, value in metadata.items())
-        con.execute(
-            f"COPY (SELECT {', '.join(COLUMNS)} FROM {table} ORDER BY time_ms, event, event_id) "
-            f"TO {_literal(str(workspace.path(name)))} "
-            f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, KV_METADATA {{{entries}}})"
-        )
+        schema = LEDGER_SCHEMA.with_metadata({f"{_PREFIX}{key}": str(value) for key, value in metadata.items()})
+        with pq.ParquetWriter(workspace.path(name), schema, **_DATA_OPTIONS) as writer:
+            for rows in combined.tables(con):
+                writer.write_table(rows)
         workspace.commit(name, self.lake.ledger_path(self.project, self.destination, hour))
 
     def remove_parts(self, parts: Iterable[str]) -> None:
@@ -215,12 +270,13 @@ class Ledger:
 _KEY = "partition_hour, event, event_id"
 
 
-def _newest(files: Sequence[HourFiles], where: str) -> str:
-    condition = f"WHERE {where}" if where else ""
+def _newest(files: Sequence[HourFiles], columns: Sequence[str], where: str) -> str:
+    # Without files there is nothing to narrow, and a condition may be dear.
+    condition = f"WHERE {where}" if where and any(item.paths for item in files) else ""
     # Merged files hold every key once: only parts make a choice necessary.
     several = any(item.parts for item in files)
     choice = f"QUALIFY row_number() OVER (PARTITION BY {_KEY} ORDER BY written_at DESC) = 1" if several else ""
-    return f"SELECT {', '.join(COLUMNS)} FROM ({relation(files)}) {condition} {choice}"
+    return f"SELECT {', '.join(columns)} FROM ({relation(files)}) {condition} {choice}"
 
 
 def relation(files: Sequence[HourFiles]) -> str:

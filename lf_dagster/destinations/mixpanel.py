@@ -127,12 +127,16 @@ class Mixpanel:
             rules.invalid("event_name", "coalesce(event, '') = '' OR length(event) > 255"),
             rules.invalid("time_before_1971", f"time_ms IS NULL OR time_ms < {_YEAR_1971_MS}"),
             rules.invalid("time_in_future", f"time_ms > {now_ms}"),
-            rules.invalid("distinct_id", f"distinct_id IS NULL OR {rules.one_of('distinct_id', MIXPANEL_DENIED_IDS)}"),
-            rules.invalid("insert_id", _bad_insert_id()),
+            rules.invalid(
+                "distinct_id",
+                f"distinct_id IS NULL OR {rules.one_of('distinct_id', MIXPANEL_DENIED_IDS)}",
+                of_form=True,
+            ),
+            rules.invalid("insert_id", _bad_insert_id(), of_form=True),
             rules.invalid("size", rules.bytes_over(_MAX_EVENT_BYTES)),
-            rules.invalid("json", rules.not_json()),
-            rules.invalid("depth", rules.deeper_than(_MAX_DEPTH)),
-            rules.invalid("members", rules.container_over(_MAX_MEMBERS)),
+            rules.invalid("json", rules.not_json(), of_form=True),
+            rules.invalid("depth", rules.deeper_than(_MAX_DEPTH), of_form=True),
+            rules.invalid("members", rules.container_over(_MAX_MEMBERS), of_form=True),
         )
 
     def segment(self, now: datetime) -> str:  # noqa: ARG002 - any events may share a request

@@ -1,39 +1,35 @@
 """What to do with each event of some hours, decided in SQL against the ledger, before anything is sent.
 
-Everything runs inside one short read-only connection to the warehouse. What has to be sent goes to a spool file, so
-that the warehouse is free again while requests are under way; what is decided without sending (filtered, invalid,
-gone ...) goes to the ledger at once.
+A portion of the hours is planned in a database in memory (what is too large is spilled) to which the warehouse is
+attached, read-only and for a short time. What has to be sent is read from there, so that the warehouse is free while
+requests are under way; what is decided without sending (filtered, invalid, gone ...) goes to the ledger.
 """
 
 from __future__ import annotations
 
-import re
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from lf_dagster.destinations import statements
 from lf_dagster.destinations.base import Destination
-from lf_dagster.destinations.batching import rows_per_read, write_spool
-from lf_dagster.destinations.hot_keys import hot_key_warnings
-from lf_dagster.destinations.ledger import COLUMNS, Ledger
+from lf_dagster.destinations.batching import rows_per_read
+from lf_dagster.destinations.ledger import COLUMNS, LEDGER_SCHEMA, Ledger
 from lf_dagster.destinations.policy import Policy
+from lf_dagster.destinations.portions import Portion, run_prepared
 from lf_dagster.destinations.rules import first_reason
 from lf_dagster.destinations.statements import count, hour_list, literal, moment_sql
 from lf_dagster.destinations.vanished import bury, judge_vanished
 from lf_dagster.errors import FatalError
 from lf_dagster.events import load_catalogue
 from lf_dagster.hours import Hour, hour_range
-from lf_dagster.lake import Workspace
+from lf_dagster.warehouse import ALIAS
 
 NEIGHBOUR_HOURS = 48
 """How far a trace's event may have moved: its hour is that of its first observation, looked for in this window."""
-
-_SPOOL = "spool.arrow"
 
 
 @dataclass(frozen=True)
@@ -54,17 +50,32 @@ class HourPlan:
     events_build: str | None = None
     awaited: Hour | None = None
 
+    def __add__(self, other: HourPlan) -> HourPlan:
+        """Two shares of one hour. The build that was looked at first counts: then no later one goes unnoticed."""
+        gaps = [gap for gap in (self.awaited, other.awaited) if gap is not None]
+        return replace(
+            self,
+            events=self.events + other.events,
+            send=self.send + other.send,
+            unchanged=self.unchanged + other.unchanged,
+            changes=self.changes + other.changes,
+            awaited=min(gaps, default=None),
+        )
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Counts per hour, and the spool file (None: nothing to send).
+    """Counts per hour of a portion, `changes`: ledger rows per hour that need no sending, and `spool`: what has to be
+    sent, to be read once while the planner's connection is open.
 
-    `stamp` is later than every row that the ledger has of these hours, whatever the clocks of earlier runs said.
+    `stamp` is later than every row that the ledger has of these events, whatever the clocks of earlier runs said.
     """
 
+    portion: Portion
     hours: dict[Hour, HourPlan]
     stamp: datetime
-    spool: Path | None = None
+    changes: dict[Hour, pa.Table]
+    spool: Iterable[pa.RecordBatch] = ()
 
 
 @dataclass(frozen=True)
@@ -72,56 +83,68 @@ class Planner:
     """Decides for one destination on an open warehouse connection.
 
     `prepared_sql` yields the prepared events in the form of `protocol` (columns: see `events.prepared_sql`; their keys
-    from the relation `statements.KEPT_KEYS`). `builds` are those of the event tables, read before the events are: if
-    they are made again meanwhile, the hour is known to be behind. `now` is what the events' times are compared with.
+    from the relation `statements.KEPT_KEYS`, those of `statements.IN_PORTION`), `of_ledger` is SQL for the rows of the
+    hours' ledgers that are to be looked at. `builds` are those of the event tables, read before the events are: if they
+    are made again meanwhile, the hour is known to be behind. `now` is what the events' times are compared with.
     """
 
     con: duckdb.DuckDBPyConnection
     ledger: Ledger
     destination: Destination
-    hours: Sequence[Hour]
+    portion: Portion
     prepared_sql: str
     protocol: str
     builds: Mapping[Hour, str]
     policy: Policy
     now: datetime
     run_id: str
+    of_ledger: str = "true"
+
+    @property
+    def hours(self) -> Sequence[Hour]:
+        """The hours of the portion."""
+        return self.portion.hours
 
     def decide(self, *, repair: bool) -> None:
         """Fill the temp tables `prepared`, `known`, `elsewhere`, `decision` and `fates`; `repair`: see `Ledger.load`.
 
         Raises FatalError when the event tables are missing, do not fit, or hold an event twice.
         """
-        self.ledger.load(self.con, "known", self.hours, repair=repair)
-        self.con.execute(statements.NOTHING_ELSEWHERE)
-        self.con.execute(statements.KEPT)
+        self.portion.begin(self.con, self.ledger)
+        self.ledger.load(self.con, "known", self.hours, where=self.of_ledger, repair=repair)
         self._prepare()
         self._refuse_duplicates()
         self._look_elsewhere()
-        choices = {
-            "resend": self.policy.resend,
-            "keep_changes": self.policy.keep_changes,
-            "held_after": self.policy.held_after(self.now),
-        }
         self._note_waits()
-        self.con.execute(statements.DECISION, choices)
+        held_after = self.policy.held_after(self.now)
+        self.con.execute(
+            statements.DECISION.format(
+                resend=self.policy.resend,
+                keep_changes=self.policy.keep_changes,
+                held_after=moment_sql(held_after) if held_after else "NULL::TIMESTAMPTZ",
+            )
+        )
+        # From here on any event may be asked for.
+        self.con.execute(statements.PORTION.format(condition="true"))
         judge_vanished(self.con, self.prepared_sql, _around(self.hours), kinds=self.policy.kinds)
 
     def _prepare(self) -> None:
-        rules = first_reason(self.destination.rules(self.now))
+        rules = first_reason([rule for rule in self.destination.rules(self.now) if not rule.of_form])
         query = (
             f"CREATE OR REPLACE TEMP TABLE prepared AS SELECT *, strlen(payload) AS payload_bytes, "
             f"CASE WHEN skip_reason IS NULL THEN {rules} END AS invalid "
             f"FROM ({self.prepared_sql}) WHERE hour IN ({hour_list(self.hours)})"
         )
-        try:
-            self.con.execute(query)
-        except duckdb.Error as error:
-            told = _without_quotes(str(error))
-        else:
-            return
-        # Outside of the `except`: DuckDB's own text quotes the statement (a salt may be in it) and values.
-        raise FatalError(f"the events cannot be prepared: {told}", hint="Rerun the hour's models; nothing was sent.")
+        run_prepared(self.con, query)
+        self._judge_forms()
+
+    def _judge_forms(self) -> None:
+        """Apply the rules about the payload's form where it can be broken. They are dear, and a statement pays for
+        their patterns whether it has rows for them or not."""
+        doubtful = "NOT wellformed AND skip_reason IS NULL"
+        if count(self.con, f"SELECT count(*) FROM prepared WHERE {doubtful}"):
+            rules = first_reason(self.destination.rules(self.now))
+            self.con.execute(f"UPDATE prepared SET invalid = {rules} WHERE {doubtful}")
 
     def _note_waits(self) -> None:
         self.con.execute(statements.WAITING)
@@ -133,20 +156,25 @@ class Planner:
         if rows:
             self.con.execute(f"INSERT INTO waiting VALUES {', '.join(rows)}")
 
-    def commit(self, workspace: Workspace, *, clock: Callable[[], datetime]) -> Plan:
-        """Write what is decided without sending to the ledger and what has to be sent to the spool."""
+    def commit(
+        self,
+        *,
+        warnings: Mapping[str, tuple[str, ...]],
+        clock: Callable[[], datetime],
+    ) -> Plan:
+        """What is decided without sending, and what has to be sent; the warehouse is free from here on.
+
+        `warnings` per UTC date come along with the dates' hours.
+        """
         stamp = self._stamp(clock())
         bury(self.con, self.policy, self.protocol, [hour for hour in self.hours if hour in self.builds], stamp=stamp)
-        hours = self._count()
-        for plan in hours.values():
-            if plan.changes:
-                self._write_changes(workspace, plan.hour, stamp)
+        hours = self._count(warnings)
+        self.con.execute(f"DETACH {ALIAS}")
+        changes = {plan.hour: self._changes(plan.hour, stamp) for plan in hours.values() if plan.changes}
         if not any(plan.send for plan in hours.values()):
-            return Plan(hours, stamp)
+            return Plan(self.portion, hours, stamp, changes)
         self.con.execute(statements.OUTGOING)
-        spool = workspace.path(_SPOOL)
-        self._write_spool(spool)
-        return Plan(hours, stamp, spool)
+        return Plan(self.portion, hours, stamp, changes, self._spool())
 
     def _refuse_duplicates(self) -> None:
         twice = self.con.execute(
@@ -177,9 +205,8 @@ class Planner:
         if count(self.con, "SELECT count(*) FROM elsewhere"):
             self._prepare()
 
-    def _count(self) -> dict[Hour, HourPlan]:
+    def _count(self, warnings: Mapping[str, tuple[str, ...]]) -> dict[Hour, HourPlan]:
         rows = self.con.execute(statements.COUNTS).fetchall()
-        warnings = hot_key_warnings(self.con, self.destination, self.ledger, self.hours)
         found = {Hour(row[0]): row[1:] for row in rows}
         awaited = {Hour(hour): Hour(gap) for hour, gap in self.con.execute(statements.AWAITED).fetchall()}
         return {
@@ -198,40 +225,35 @@ class Planner:
         last = newest[0] if newest else None
         return clock if last is None else max(clock, last.astimezone(timezone.utc) + timedelta(microseconds=1))
 
-    def _write_changes(self, workspace: Workspace, hour: Hour, stamp: datetime) -> None:
-        name = f"{uuid.uuid4().hex}-plan"
+    def _changes(self, hour: Hour, stamp: datetime) -> pa.Table:
         query = statements.CHANGES.format(
             columns=", ".join(COLUMNS), run_id=literal(self.run_id), stamp=moment_sql(stamp)
         )
-        scratch = workspace.path(name)
-        self.con.execute(
-            f"COPY (SELECT * FROM ({query}) WHERE partition_hour = {moment_sql(hour.start)}) "
-            f"TO {literal(str(scratch))} (FORMAT parquet, COMPRESSION zstd)"
-        )
-        workspace.commit(name, self.ledger.part_path(hour, name))
+        rows = self.con.execute(f"SELECT * FROM ({query}) WHERE partition_hour = {moment_sql(hour.start)}")
+        return rows.to_arrow_table().cast(LEDGER_SCHEMA)
 
-    def _write_spool(self, path: Path) -> None:
+    def _spool(self) -> Iterator[pa.RecordBatch]:
+        """What has to be sent, read when it is asked for."""
         largest, average = self.con.execute(
             "SELECT max(payload_bytes), avg(payload_bytes)::BIGINT FROM outgoing"
         ).fetchall()[0]
-        rows = rows_per_read(largest=int(largest), average=int(average))
         self.con.execute(statements.LANES if self.destination.unique_ids else statements.NO_LANES)
-        write_spool(path, self.con.execute(spool_query(self.destination, self.now)).to_arrow_reader(rows))
+        segment = self.destination.segment(self.now)
+        query = spool_query(self.destination, segment)
+        # Sorting whole payloads is dear, and mostly all events may share a request.
+        if count(self.con, statements.REQUESTS_APART.format(segment=segment)):
+            query += statements.IN_REQUESTS
+        return iter(self.con.execute(query).to_arrow_reader(rows_per_read(largest=largest, average=average)))
 
 
-def spool_query(destination: Destination, now: datetime) -> str:
-    """The events to send, in the order in which they are sent.
+def spool_query(destination: Destination, segment: str) -> str:
+    """The events to send; those that may share a request follow each other once they are `statements.IN_REQUESTS`.
 
     `segment` and `lane` part events that must not share a request: `segment` as the destination says, `lane`
     numbers events with the same id. `payload` ends with the separator, `key` is the identity that the payload has,
     `previous_*` is what the destination holds, `gone_at` is set for tombstones, `remark` is the reason once delivered.
     """
-    return statements.SPOOL.format(segment=destination.segment(now), separator=literal(destination.separator))
-
-
-def _without_quotes(text: str) -> str:
-    """The first line of a DuckDB error without the values that it quotes."""
-    return re.sub(r"\"[^\"]*\"?|'[^']*'?", "...", text.partition("\n")[0])
+    return statements.SPOOL.format(segment=segment, separator=literal(destination.separator))
 
 
 def _around(hours: Sequence[Hour]) -> list[Hour]:

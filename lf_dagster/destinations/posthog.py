@@ -109,7 +109,7 @@ class Posthog:
             rules.invalid("time", f"time_ms IS NULL OR time_ms NOT BETWEEN {_YEAR_1_MS} AND {_YEAR_9999_MS}"),
             rules.invalid("time_in_future", f"time_ms > {latest_ms}"),
             rules.invalid("size", rules.bytes_over(_MAX_EVENT_BYTES)),
-            rules.invalid("json", rules.not_json()),
+            rules.invalid("json", rules.not_json(), of_form=True),
         )
 
     def segment(self, now: datetime) -> str:

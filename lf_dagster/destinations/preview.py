@@ -13,6 +13,7 @@ from lf_dagster.destinations.deliver import PrepareSql, events_sql
 from lf_dagster.destinations.ledger import Ledger
 from lf_dagster.destinations.plan import Planner
 from lf_dagster.destinations.policy import Policy
+from lf_dagster.destinations.portions import Portion
 from lf_dagster.hours import Hour
 from lf_dagster.lake import Lake
 from lf_dagster.warehouse import Warehouse
@@ -62,7 +63,7 @@ def preview(
             con,
             ledger,
             destination,
-            [hour],
+            Portion((hour,)),
             prepare(destination.assumed_protocol),
             destination.assumed_protocol,
             build_ids(con, ledger.project, "events", [hour]),

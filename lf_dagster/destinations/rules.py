@@ -71,9 +71,9 @@ def first_reason(rules: Sequence[Rule]) -> str:
     return f"CASE {cases} END"
 
 
-def invalid(what: str, predicate: str) -> Rule:
+def invalid(what: str, predicate: str, *, of_form: bool = False) -> Rule:
     """A local rule; `what` ends up in the ledger behind `invalid:`."""
-    return Rule(f"{INVALID}:{what}", predicate)
+    return Rule(f"{INVALID}:{what}", predicate, of_form)
 
 
 def _quoted(text: str) -> str:

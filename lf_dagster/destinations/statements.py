@@ -27,6 +27,9 @@ from lf_dagster.warehouse import VISIT_EVENTS
 KEPT_KEYS = "kept_keys"
 """Relation of the keys under which the destination has events; see `events.prepared_sql`."""
 
+IN_PORTION = "in_portion"
+"""Macro over an event's kind and row in its event table: whether it belongs to what is being planned."""
+
 
 def count(con: duckdb.DuckDBPyConnection, query: str) -> int:
     """The one number that a query yields."""
@@ -53,6 +56,13 @@ def same(one: str, two: str) -> str:
     """The same event, whatever the hour."""
     return f"{one}.event = {two}.event AND {one}.event_id = {two}.event_id"
 
+
+def _make(payload_hash: str) -> str:
+    """What hashes have in common that can be compared (`events.content.payload_hash`)."""
+    return f"split_part({payload_hash}, '-', 1)"
+
+
+PORTION = f"CREATE OR REPLACE TEMP MACRO {IN_PORTION}(kind, id) AS {{condition}}"
 
 NOTHING_ELSEWHERE = """
 CREATE OR REPLACE TEMP TABLE elsewhere AS
@@ -130,13 +140,15 @@ WITH seen AS (
 acted AS (
     SELECT *, CASE
         WHEN skip_reason IS NOT NULL THEN 'filtered'
-        WHEN previous_identity IS NULL AND hour > $held_after::TIMESTAMPTZ THEN 'held'
+        WHEN previous_identity IS NULL AND hour > {{held_after}} THEN 'held'
         WHEN previous_identity IS NULL AND awaits THEN 'awaiting'
         WHEN invalid IS NOT NULL THEN 'invalid'
         WHEN previous_identity <> key THEN 'identity_changed'
-        WHEN NOT $resend AND previous_hash = payload_hash THEN 'unchanged'
-        WHEN NOT $resend AND $keep_changes AND previous_hash <> payload_hash THEN 'kept_back'
-        WHEN NOT $resend AND known_status = 'rejected' AND known_hash = payload_hash
+        WHEN NOT {{resend}} AND previous_hash = payload_hash THEN 'unchanged'
+        WHEN NOT {{resend}} AND {{keep_changes}} AND {_make("previous_hash")} <> {_make("payload_hash")}
+            THEN 'unchanged'
+        WHEN NOT {{resend}} AND {{keep_changes}} AND previous_hash <> payload_hash THEN 'kept_back'
+        WHEN NOT {{resend}} AND known_status = 'rejected' AND known_hash = payload_hash
             AND starts_with(known_reason, '{REFUSED}') THEN 'refused'
         ELSE 'send' END AS action
     FROM seen
@@ -188,7 +200,9 @@ SELECT {{columns}} FROM (
     SELECT k.* REPLACE (
         f.fate AS reason, {{run_id}} AS run_id, coalesce(k.gone_at, {{stamp}}) AS gone_at, {{stamp}} AS written_at
     )
-    FROM fates f JOIN known k ON k.partition_hour = f.hour AND {same("k", "f")} WHERE f.changed
+    FROM fates f JOIN known k ON k.partition_hour = f.hour AND {same("k", "f")}
+    ANTI JOIN tombstones t ON t.hour = f.hour AND {same("t", "f")}
+    WHERE f.changed
 )
 """
 
@@ -213,11 +227,17 @@ WINDOW same_id AS (PARTITION BY hour, event_id ORDER BY event)
 QUALIFY row_number() OVER same_id > 1
 """
 
+REQUESTS_APART = """
+SELECT count(DISTINCT (hour, ({segment})::BIGINT)) > 1 OR (SELECT count(*) FROM lanes) > 0 FROM outgoing
+"""
+"""Whether there are events that must not share a request."""
+
 SPOOL = f"""
 SELECT hour, ({{segment}})::BIGINT AS segment, coalesce(lane, 0)::BIGINT AS lane, event, event_id, kind, entity_id,
     time_ms, distinct_id, identity, key, payload_hash, previous_at, previous_identity, previous_hash, gone_at,
     CASE WHEN gone_at IS NOT NULL THEN '{TOMBSTONED}' WHEN identity <> key THEN '{IDENTITY_CHANGED}' END AS remark,
     payload || {{separator}} AS payload
 FROM outgoing LEFT JOIN lanes USING (hour, event, event_id)
-ORDER BY hour, segment, lane, time_ms, event_id, event
 """
+
+IN_REQUESTS = "ORDER BY hour, segment, lane"

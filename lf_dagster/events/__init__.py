@@ -3,7 +3,7 @@
 from lf_dagster.events.catalogue import Event, Property, load_catalogue
 from lf_dagster.events.ids import NAMESPACES, DestinationName, event_id
 from lf_dagster.events.keys import tombstone_sql
-from lf_dagster.events.prepare import Protocol, prepared_sql, property_names
+from lf_dagster.events.prepare import Protocol, outline_sql, prepared_sql, property_names
 from lf_dagster.events.tables import event_models, run_events
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "event_id",
     "event_models",
     "load_catalogue",
+    "outline_sql",
     "prepared_sql",
     "property_names",
     "run_events",

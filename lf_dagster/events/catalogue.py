@@ -119,7 +119,9 @@ def load_catalogue() -> tuple[Event, ...]:
 
 
 def _read(name: str) -> dict[str, Any]:
-    return yaml.safe_load((resources.files("lf_dagster.events") / "kinds" / f"{name}.yaml").read_text(encoding="utf-8"))
+    text = (resources.files("lf_dagster.events") / "kinds" / f"{name}.yaml").read_text(encoding="utf-8")
+    # libyaml takes 8 ms for all files where Python takes 100.
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _filled(event: dict[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,3 +57,8 @@ def tombstone_sql(protocol: str, relation: str, *, hashed: bool) -> str:
         f"""SELECT *, concat('{{"event":', to_json(event), ',"distinct_id":', to_json(distinct_id), ',"uuid":"', """
         f"""event_id, '","timestamp":"', {iso("time_ms")}, '",{tail}}}') AS payload FROM ({keyed})"""
     )
+
+
+def mixpanel_time(identity: str) -> str:
+    """The time (milliseconds, as text) that a Mixpanel identity ends with."""
+    return f"regexp_extract({identity}, '[0-9]+$')"

@@ -14,10 +14,11 @@ from typing import ClassVar
 
 from lf_dagster.config import Compatibility, DestinationSettings
 from lf_dagster.events.catalogue import Event, Property
+from lf_dagster.events.content import concat, payload_hash, wellformed
 from lf_dagster.events.cutting import MAX_CHARACTERS, POSTHOG_MAX_DISTINCT_ID, cut_value, size, too_long
 from lf_dagster.events.filters import skip_reason_sql
 from lf_dagster.events.ids import DestinationName, event_digest_sql, event_id_sql
-from lf_dagster.events.keys import LIBRARY, iso, may_be_sent, posthog_id, posthog_time
+from lf_dagster.events.keys import LIBRARY, iso, may_be_sent, mixpanel_time, posthog_id, posthog_time
 from lf_dagster.events.nobody import MIXPANEL_DENIED_IDS, POSTHOG_ILLEGAL_IDS, UNKNOWN_USER
 from lf_dagster.warehouse import ALIAS
 from lf_dagster.warehouse.database import identifier, literal
@@ -34,7 +35,8 @@ class Payload(ABC):
     """Generates the SELECT of one event kind for one destination; subclasses know the destination's rules.
 
     `types`: SQL types of the event table's columns. `salt`: user ids are sent as SHA-256 of salt and id. `kept`: the
-    relation of the keys under which the destination has events (see `prepared_sql`).
+    relation of the keys under which the destination has events, `portion`: the macro that chooses events (for both see
+    `prepared_sql`).
     """
 
     event: Event
@@ -45,6 +47,7 @@ class Payload(ABC):
     schema: str
     salt: str | None
     kept: str | None = None
+    portion: str | None = None
 
     destination: ClassVar[DestinationName] = "mixpanel"
     session_property: ClassVar[str] = "session_id"
@@ -69,6 +72,11 @@ class Payload(ABC):
             if self.wants(item.name) and not (item.role == "user_url" and self.salt)
         ]
 
+    @property
+    def property_types(self) -> dict[str, str]:
+        """SQL types of the columns `p0`, `p1`, ... that hold them."""
+        return {f"p{n}": self.types[item.column(self.compatibility)] for n, item in enumerate(self.properties)}
+
     def wants(self, name: str) -> bool:
         """Whether the allow and deny lists let a property through; protocol keys are never asked."""
         allowed = self.settings.properties is None or name in self.settings.properties
@@ -80,8 +88,8 @@ class Payload(ABC):
         body = f"SELECT *, {concat(self.body())} AS body FROM ({self._keyed()})"
         return (
             f"SELECT hour, {literal(self.event.kind)} AS kind, {name} AS event, entity_id, event_id, time_ms, "
-            f"distinct_id, identity, key, md5({concat(self.hashed())}) AS payload_hash, "
-            f"{concat(self.payload())} AS payload, skip_reason, truncated FROM ({body})"
+            f"distinct_id, identity, key, {payload_hash(self.hashed())} AS payload_hash, {concat(self.payload())} AS "
+            f"payload, {wellformed(self.property_types)} AS wellformed, skip_reason, truncated FROM ({body})"
         )
 
     # What the destinations differ in
@@ -114,7 +122,7 @@ class Payload(ABC):
 
     @abstractmethod
     def hashed(self) -> Iterator[str]:
-        """Fragments whose change means that the event has to be sent again; independent of the protocol."""
+        """Values whose change means that the event has to be sent again; independent of the protocol."""
 
     @abstractmethod
     def payload(self) -> Iterator[str]: ...
@@ -167,7 +175,9 @@ class Payload(ABC):
             f"{skip_reason_sql(self.event, self.settings.filters, self.compatibility)} AS skip_reason",
             *(f"{self._value(item)} AS p{number}" for number, item in enumerate(self.properties)),
         ]
-        return f"SELECT {', '.join(columns)} FROM {table}"
+        # Here and not around the whole: DuckDB does not move such a filter below the forming of the payloads.
+        where = f" WHERE {self.portion}({literal(self.event.kind)}, rowid)" if self.portion else ""
+        return f"SELECT {', '.join(columns)} FROM {table}{where}"
 
     # Cutting
 
@@ -233,8 +243,8 @@ class Payload(ABC):
 
     def property_fragments(self) -> Iterator[str]:
         """`,"name":value` of each catalogue property."""
-        for number, item in enumerate(self.properties):
-            value = self._json(f"p{number}", self.types[item.column(self.compatibility)])
+        for item, (column, sql_type) in zip(self.properties, self.property_types.items(), strict=True):
+            value = self._json(column, sql_type)
             key = literal(f',"{item.name}":')
             if item.omit_when_null:
                 yield f"{key} || {value}"
@@ -276,14 +286,14 @@ class MixpanelPayload(Payload):
         return "concat(distinct_id, '|', time_ms)"
 
     def kept_id(self, identity: str) -> str:
-        return f"left({identity}, -1 - length({_time_of(identity)}))"
+        return f"left({identity}, -1 - length({mixpanel_time(identity)}))"
 
     def kept_values(self) -> dict[str, str]:
         kept_id = self.kept_id("key")
         return {
             "distinct_id": kept_id,
             "user_sent": f"nullif({kept_id}, '')",
-            "time_ms": f"try_cast({_time_of('key')} AS BIGINT)",
+            "time_ms": f"try_cast({mixpanel_time('key')} AS BIGINT)",
         }
 
     def cuttable(self) -> dict[str, tuple[str, str, int]]:
@@ -360,7 +370,7 @@ class PosthogPayload(Payload):
         yield from self.truncated_fragment()
 
     def hashed(self) -> Iterator[str]:
-        yield "distinct_id, '|', time_ms, '|', session_sent, '|', body"
+        yield from ("distinct_id", "time_ms", "session_sent", "body")
 
     def head(self) -> Iterator[str]:
         yield literal(f'{{"event":"{self.event.names["posthog"]}","distinct_id":')
@@ -389,12 +399,3 @@ class PosthogV1Payload(PosthogPayload):
         yield """'"disable_skew_correction":true'"""
         yield """CASE WHEN NOT identified THEN ',"process_person_profile":false' END"""
         yield """'},"properties":{', body, '}}'"""
-
-
-def concat(fragments: Iterator[str]) -> str:
-    """One text out of fragments; those that are NULL vanish."""
-    return f"concat({', '.join(fragments)})"
-
-
-def _time_of(identity: str) -> str:
-    return f"regexp_extract({identity}, '[0-9]+$')"

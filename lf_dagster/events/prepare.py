@@ -18,6 +18,8 @@ from lf_dagster.events.payload import (
     PosthogV1Payload,
 )
 from lf_dagster.events.tables import event_models
+from lf_dagster.warehouse import ALIAS
+from lf_dagster.warehouse.database import identifier, literal
 
 Protocol = Literal["import", "v1", "batch"]
 
@@ -39,16 +41,19 @@ def prepared_sql(
     host: str,
     user_id_salt: str | None,
     kept: str | None = None,
+    portion: str | None = None,
 ) -> str:
     """A SELECT over the event tables that yields what the destination would be sent, one row per event.
 
     Columns: hour, kind, event, entity_id, event_id, time_ms, distinct_id, identity, key, payload_hash, payload,
-    skip_reason, truncated. Restrict it with `WHERE hour IN (...)`: the condition reaches the tables. Project name and
-    host are in the tables already. The text holds the salt when user ids are hashed: never log it.
+    wellformed (nothing about its JSON and its ids has to be checked), skip_reason, truncated. Restrict it with
+    `WHERE hour IN (...)`: the condition reaches the tables. Project name and host are in the tables already. The text
+    holds the salt when user ids are hashed: never log it.
 
     `kept` names a relation (hour, event, event_id, identity, time_ms) of events that the destination has, with the
     identity under which it has them and the time that was last sent: they are sent under that one again. `key` is the
     identity that the payload has, `identity` the one that the source's user and time give.
+    `portion` names a macro over kind and row id in the event table: only events for which it holds are yielded.
     Raises ConfigError for a property name that no event has, or when hashing is on without a salt.
     """
     del project_name, host
@@ -67,7 +72,23 @@ def prepared_sql(
             schema=settings.name,
             salt=user_id_salt if chosen.hash_user_ids_env else None,
             kept=kept,
+            portion=portion,
         ).select()
+        for event in load_catalogue()
+        if event.kind in settings.event_kinds
+    ]
+    return "\nUNION ALL\n".join(selects)
+
+
+def outline_sql(settings: ProjectSettings) -> str:
+    """A SELECT of one row per event and little more, which costs next to nothing.
+
+    Columns: hour, kind, entity_id, row (id in its table), user_id (whose it is at the source).
+    """
+    selects = [
+        f"SELECT partition_hour AS hour, {literal(event.kind)} AS kind, entity_id, rowid AS row, "
+        f"{event.context_column('user_id', settings.compatibility)} AS user_id "
+        f"FROM {ALIAS}.{identifier(settings.name)}.{event.table}"
         for event in load_catalogue()
         if event.kind in settings.event_kinds
     ]

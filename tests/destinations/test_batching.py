@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from datetime import datetime, timezone
-from pathlib import Path
 
 import pyarrow as pa
 from hypothesis import given, settings
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 from isal import igzip
 
 from lf_dagster.destinations import batching
-from lf_dagster.destinations.batching import read_batches
+from lf_dagster.destinations.batching import cut_batches
 from lf_dagster.destinations.envelope import gzip_body
 from tests.destinations.world import HOUR
 
@@ -42,11 +40,8 @@ def test_batches_hold_every_event_once_in_order_within_the_limits(
             "payload": pa.array(payloads, pa.string()),
         }
     )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "spool.arrow"
-        batching.write_spool(path, table.to_reader(max_chunksize=piece))
-        hours = {start: HOUR.shift(number) for number, start in enumerate(STARTS)}
-        batches = list(read_batches(path, events=limit, size=size, hours=hours))
+    hours = {start: HOUR.shift(number) for number, start in enumerate(STARTS)}
+    batches = list(cut_batches(table.to_batches(max_chunksize=piece), events=limit, size=size, hours=hours))
     assert b"".join(bytes(batch.body) for batch in batches) == "".join(payloads).encode()
     for batch in batches:
         keys = {

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lf_dagster.destinations import recording
 from lf_dagster.errors import FatalError
 from lf_dagster.lake import Lake, Workspace
 from lf_dagster.simulators.faults import Fault
@@ -71,6 +72,7 @@ def _crash_at(monkeypatch: pytest.MonkeyPatch, step: int, *, after: bool) -> lis
 
         return changed
 
+    monkeypatch.setattr(recording, "WRITE_SECONDS", 0.0)  # a part per answer
     monkeypatch.setattr(Workspace, "commit", crashing(Workspace.commit))
     monkeypatch.setattr(Lake, "remove", crashing(Lake.remove))
     return made
@@ -134,7 +136,7 @@ def test_a_part_that_a_crash_left_broken_is_sent_again(
     mixpanel: World, mixpanel_app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     mixpanel.options = {"batch_events": 2, "parallel_requests": 1}
-    mixpanel.put(events(6))
+    mixpanel.put(events(8))
     with pytest.MonkeyPatch.context() as patch:
         _crash_at(patch, 2, after=True)
         with pytest.raises(Crash):
@@ -144,10 +146,45 @@ def test_a_part_that_a_crash_left_broken_is_sent_again(
     Path(parts[0]).write_bytes(Path(parts[0]).read_bytes()[:40])
     Path(parts[1]).write_bytes(b"")
     result = only(mixpanel.deliver(run="run-2"))
-    assert (result.unchanged, result.sent, result.delivered) == (2, 4, 6)
+    assert (result.unchanged, result.sent, result.delivered) == (2, 6, 8)
     assert "left this ledger part broken" in caplog.text
-    assert len(mixpanel_events(mixpanel_app)) == 6
+    assert len(mixpanel_events(mixpanel_app)) == 8
     assert not mixpanel.ledger.unfinished(HOUR)
+
+
+def test_answers_in_quick_succession_share_a_part_and_are_written_soon(
+    mixpanel: World, mixpanel_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    commit = Workspace.commit
+
+    def noted(workspace: Workspace, name: str, target: str) -> None:
+        written.append(target)
+        commit(workspace, name, target)
+
+    monkeypatch.setattr(Workspace, "commit", noted)
+    mixpanel.options = {"batch_events": 1, "parallel_requests": 1}
+    mixpanel.put(events(40))
+    mixpanel_app.state.faults.add(Fault(path="/import", delay_seconds=0.01, times=None))
+    mixpanel.deliver()
+    parts = [path for path in written if "/part-" in path]
+    assert 1 <= len(parts) <= 20
+    assert written[-1].endswith("/data.parquet")
+
+
+def test_an_hour_that_is_done_at_once_is_written_once(mixpanel: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    commit = Workspace.commit
+
+    def noted(workspace: Workspace, name: str, target: str) -> None:
+        written.append(target)
+        commit(workspace, name, target)
+
+    monkeypatch.setattr(Workspace, "commit", noted)
+    monkeypatch.setattr(recording, "WRITE_SECONDS", 60.0)
+    mixpanel.put([*events(3), Event(entity="f", skip_reason="filtered:tag", offset_ms=50)])
+    assert only(mixpanel.deliver()).delivered == 3
+    assert len(written) == 1
 
 
 def test_an_unreadable_ledger_is_an_error_that_says_what_to_do(mixpanel: World, mixpanel_app: Any) -> None:

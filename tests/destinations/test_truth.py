@@ -303,7 +303,7 @@ def test_a_crash_while_burying_is_healed_by_a_rerun(posthog: World, posthog_app:
         except Crash:
             pass
         else:
-            assert step > 2
+            assert step > 0
     result = only(posthog.deliver(run="run-3"))
     assert (result.events, result.delivered, result.deleted, result.tombstoned) == (1, 1, 1, 1)
     assert len(posthog_events(posthog_app, "raw")) <= 2 + 2

@@ -234,8 +234,8 @@ def prepare(protocol: str) -> str:
         moved = f"""if({_OTHER_DAY}, regexp_replace(payload, '"timestamp": "[^"]*"', {_STAMP}), payload)"""
     filled = """replace(replace(payload, '"@TIME@"', time_ms::VARCHAR), '"@USER@"', to_json(distinct_id)::VARCHAR)"""
     return f"""
-        SELECT * EXCLUDE (payload, content), md5(concat(content, distinct_id, time_ms)) AS payload_hash,
-            {filled} AS payload
+        SELECT * EXCLUDE (payload, content), 'w-' || md5(concat(content, distinct_id, time_ms)) AS payload_hash,
+            {filled} AS payload, false AS wellformed
         FROM (
             SELECT p.* REPLACE (
                     coalesce({_KEPT_ID}, p.distinct_id) AS distinct_id, {time} AS time_ms, {moved} AS payload
