@@ -39,6 +39,7 @@ format: setup  ## Format the code
 
 docs: setup  ## Write the generated pages, and what is known of the models, again
 	$(BIN)/python -c "from lf_dagster.warehouse.described import write; write()"
+	$(BIN)/python -c "from lf_dagster.events.described import write; write()"
 	$(BIN)/python -m lf_dagster.events.docs > docs/events.md
 	$(BIN)/python -m lf_dagster.warehouse.docs > docs/tables.md
 

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 import duckdb
 
 from lf_dagster.config import EventKind, ProjectSettings
+from lf_dagster.events import described
 from lf_dagster.events.catalogue import CONTEXT_COLUMNS, NATIVE_PREFIX, Event, load_catalogue
 from lf_dagster.events.inputs import open_inputs, run_macros_sql, run_tables
 from lf_dagster.hours import Hour
@@ -22,12 +23,14 @@ from lf_dagster.warehouse.database import literal
 from lf_dagster.warehouse.hours import build_ids, record_builds
 from lf_dagster.warehouse.lineage import Lineage
 from lf_dagster.warehouse.models import AUDIT_COLUMNS, Column, macros_sql
+from lf_dagster.warehouse.shares import threads_for
 from lf_dagster.warehouse.tables import (
     Audit,
     Stopwatch,
     hours_filter,
     prepare_tables,
     replace_hours,
+    rows_per_hour,
     transaction,
 )
 
@@ -62,37 +65,52 @@ def run_events(
     hours = sorted(set(hours))
     models = _models(settings.event_kinds)
     audit = Audit(project_id, project_name, run_id, now.astimezone(timezone.utc))
-    with warehouse.connect() as con:
+
+    def replace(con: duckdb.DuckDBPyConnection) -> ModelRun:
         con.execute(macros_sql())
         con.execute(_project_macros(project_id, project_name, host))
         con.execute(run_macros_sql(hours, settings.session_idle_hours))
         with transaction(con, settings.name):
             prepare_tables(con, [model for model in load_models("typed") if model.kind == "table"], settings.name)
             reshaped = prepare_tables(con, models, settings.name)
+            warehouse.use_threads(con, _threads(con, hours))
             open_inputs(con, settings, hours)
-            rows = {model.name: _replace(con, model, settings.name, hours, audit) for model in models}
+            for model in models:
+                _replace(con, model, settings.name, hours, audit)
+            rows = {model.name: rows_per_hour(con, model, settings.name, hours) for model in models}
             typed = build_ids(con, settings.name, "typed", hours)
             record_builds(con, settings.name, "events", {hour: typed.get(hour, "-") for hour in hours}, audit)
-    return ModelRun(rows, frozenset(), watch.seconds, reshaped=reshaped)
+        return ModelRun(rows, frozenset(), watch.seconds, reshaped=reshaped)
+
+    return warehouse.in_little_memory(replace)
 
 
-def _replace(
-    con: duckdb.DuckDBPyConnection, model: Model, schema: str, hours: Sequence[Hour], audit: Audit
-) -> dict[Hour, int]:
+def _threads(con: duckdb.DuckDBPyConnection, hours: Sequence[Hour]) -> int:
+    [(rows,)] = con.execute(
+        f"SELECT count(*) FROM observations WHERE {hours_filter('partition_hour', hours)}"
+    ).fetchall()
+    return threads_for(rows)
+
+
+def _replace(con: duckdb.DuckDBPyConnection, model: Model, schema: str, hours: Sequence[Hour], audit: Audit) -> None:
     restricted = f"SELECT * FROM ({model.sql}) WHERE {hours_filter('partition_hour', hours)}"
-    return replace_hours(con, model, schema, hours, audit, select=restricted)
+    replace_hours(con, model, schema, hours, audit, select=restricted)
 
 
 @functools.cache
 def _models(kinds: tuple[EventKind, ...]) -> tuple[Model, ...]:
-    events = [event for event in load_catalogue() if event.kind in kinds]
-    with_extra = any(event.is_extra for event in events)
-    models = (*load_models("typed"), *(load_models("apps") if with_extra else ()))
-    read, during_run = {model.name: model.schema for model in models}, run_tables() if with_extra else {}
+    held = described.known() or describe_events()
+    return tuple(model for kind, model in held.items() if kind in kinds)
+
+
+def describe_events() -> dict[str, Model]:
+    """Every kind's table in catalogue order, found out from the catalogue whatever `described.json` says."""
+    events = load_catalogue()
+    read = {model.name: model.schema for model in (*load_models("typed"), *load_models("apps"))}
     queries = {event.table: event_sql(event) for event in events}
-    schemas = _describe(queries, read, during_run)
-    lineage = Lineage({**during_run, **queries}, {**read, **schemas}, during_run)
-    return tuple(_model(event, queries[event.table], schemas[event.table], lineage) for event in events)
+    schemas = _describe(queries, read, run_tables())
+    lineage = Lineage({**run_tables(), **queries}, {**read, **schemas}, run_tables())
+    return {event.kind: _model(event, queries[event.table], schemas[event.table], lineage) for event in events}
 
 
 def _model(event: Event, sql: str, schema: dict[str, str], lineage: Lineage) -> Model:
@@ -162,10 +180,9 @@ def _describe(
             con.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
         for name, sql in during_run.items():
             con.execute(f"CREATE TABLE {name} AS {sql}")
-        described = {**{name: f"FROM {name}" for name in during_run}, **queries}
+        every = {**{name: f"FROM {name}" for name in during_run}, **queries}
         return {
-            name: {row[0]: row[1] for row in con.execute(f"DESCRIBE {sql}").fetchall()}
-            for name, sql in described.items()
+            name: {row[0]: row[1] for row in con.execute(f"DESCRIBE {sql}").fetchall()} for name, sql in every.items()
         }
 
 

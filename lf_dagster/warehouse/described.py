@@ -45,7 +45,7 @@ def render() -> str:
     """The file as it should be."""
     from lf_dagster.warehouse.models import describe_models  # which asks here first
 
-    layers = {layer: [model.described for model in describe_models(layer)] for layer in ("typed", "apps")}
+    layers = {layer: [model.described for model in describe_models(layer)] for layer in ("typed", "apps", "questions")}
     return json.dumps({"digest": digest(), "layers": layers}, indent=1) + "\n"
 
 

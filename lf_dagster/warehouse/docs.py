@@ -17,6 +17,9 @@ Generated from `lf_dagster/warehouse/models/` by `python -m lf_dagster.warehouse
 Each project has a schema of its name in the warehouse, with these tables and views. Views are computed from the tables
 at the moment of the query: they are always current and need no run. Inputs and outputs, and what is taken out of them,
 are NULL unless the project reads content.
+
+The views at the end, from `daily_usage` to `weekly_retention`, answer what is asked most. They are there in
+`lf-dagster sql` ([docs/sql.md](sql.md)), not in the file.
 """
 
 _APPS = {"dify": "Dify: [docs/dify.md](dify.md)", "librechat": "LibreChat: [docs/librechat.md](librechat.md)"}
@@ -33,6 +36,8 @@ def _lines() -> Iterator[str]:
     yield "Views over many hours (sessions, users and the like) have none of them; the views of source apps have those"
     yield "of the row that theirs stands for.\n"
     for model in sorted((*load_models("typed"), *load_models("apps")), key=_place):
+        yield from _model(model)
+    for model in load_models("questions"):
         yield from _model(model)
 
 

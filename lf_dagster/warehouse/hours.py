@@ -55,9 +55,8 @@ def record_builds(
     rows = ", ".join(f"({timestamp(hour)}, {literal(text)})" for hour, text in inputs.items())
     con.execute(
         f"INSERT INTO {_table(schema)} BY NAME SELECT {literal(layer)} AS layer, partition_hour, "
-        f"{literal(build_id)} AS build_id, inputs, ?::TIMESTAMPTZ AS built_at, ? AS run_id "
-        f"FROM (VALUES {rows}) AS built(partition_hour, inputs)",
-        [audit.now, audit.run_id],
+        f"{literal(build_id)} AS build_id, inputs, TIMESTAMPTZ {literal(audit.now.isoformat())} AS built_at, "
+        f"{literal(audit.run_id)} AS run_id FROM (VALUES {rows}) AS built(partition_hour, inputs)"
     )
     return build_id
 
@@ -67,9 +66,8 @@ def mark_stale(con: duckdb.DuckDBPyConnection, schema: str, hours: Iterable[Hour
     wanted = sorted(set(hours))
     if wanted:
         con.execute(
-            f"UPDATE {_table(schema)} SET stale_since = coalesce(stale_since, ?::TIMESTAMPTZ) "
-            f"WHERE layer = 'typed' AND {_among(wanted)}",
-            [now],
+            f"UPDATE {_table(schema)} SET stale_since = coalesce(stale_since, TIMESTAMPTZ {literal(now.isoformat())}) "
+            f"WHERE layer = 'typed' AND {_among(wanted)}"
         )
 
 

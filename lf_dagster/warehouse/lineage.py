@@ -18,6 +18,19 @@ Node = Any
 Edge = tuple[str, str]
 
 
+def qualified_sql(sql: str, schema: str) -> str:
+    """The SELECT with its tables qualified by a schema."""
+    tree: Any = sqlglot.parse_one(sql, dialect="duckdb")
+    own = {cte.alias for cte in tree.find_all(exp.CTE)}
+
+    def qualify(node: Any) -> Any:
+        if isinstance(node, exp.Table) and not node.db and node.name not in own:
+            return exp.table_(node.name, db=schema, alias=node.alias or None)
+        return node
+
+    return tree.transform(qualify).sql(dialect="duckdb")
+
+
 class Lineage:
     """Lineage over named SELECTs. `schemas`: column types of every SELECT and of every table that they read.
 

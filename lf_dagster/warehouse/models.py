@@ -24,10 +24,11 @@ from lf_dagster.agents import AgentSettings
 from lf_dagster.errors import FatalError
 from lf_dagster.warehouse.agents import agent_macros
 from lf_dagster.warehouse.described import known
-from lf_dagster.warehouse.lineage import Lineage
+from lf_dagster.warehouse.lineage import Lineage, qualified_sql
 
-Layer = Literal["staging", "typed", "apps", "events"]
-"""`apps`: what single source apps (Dify, LibreChat) leave in Langfuse, as views over the typed tables."""
+Layer = Literal["staging", "typed", "apps", "questions", "events"]
+"""`apps`: what single source apps (Dify, LibreChat) leave in Langfuse, as views over the typed tables. `questions`:
+answers to what is asked most, as views over the typed tables and the delivery ledger, of `warehouse.query` alone."""
 Kind = Literal["table", "view"]
 
 AUDIT_COLUMNS: dict[str, tuple[str, str]] = {
@@ -47,7 +48,29 @@ RAW_COLUMNS = (
 """What `raw_observations`, `raw_scores` and `raw_traces` look like to a model: live rows only, so that
 `deleted_seen_at` is NULL there."""
 
+SCHEMA = "lf_dagster_schema"
+"""Stands for the project's schema in what is kept of a view."""
+
 RAW_TABLES = ("raw_observations", "raw_scores", "raw_traces")
+
+LEDGER_COLUMNS = {
+    "destination": "VARCHAR",
+    "partition_hour": "TIMESTAMPTZ",
+    "event": "VARCHAR",
+    "event_id": "VARCHAR",
+    "kind": "VARCHAR",
+    "entity_id": "VARCHAR",
+    "time_ms": "BIGINT",
+    "distinct_id": "VARCHAR",
+    "status": "VARCHAR",
+    "reason": "VARCHAR",
+    "delivered_at": "TIMESTAMPTZ",
+    "gone_at": "TIMESTAMPTZ",
+    "payload": "VARCHAR",
+    "run_id": "VARCHAR",
+    "written_at": "TIMESTAMPTZ",
+}
+"""What `ledger`, the delivery ledgers of all destinations, looks like to a model."""
 
 RAW_DELETIONS = " UNION ALL ".join(
     f"SELECT '{table.removeprefix('raw_')}' AS stream, id, trace_id, event_time, read_path, deleted_seen_at, "
@@ -73,6 +96,7 @@ STAGING_ORDER = (
     "staged_observations",
     "staged_traces",
     "staged_scores",
+    "observations_seen",
     "trace_parts",
     "trace_context",
     "observation_depths",
@@ -109,6 +133,8 @@ class Model:
     lineage: dict[str, list[tuple[str, str]]]
     kind: Kind = "table"
     app: str | None = None
+    qualified: str | None = None
+    """Of a view: its SELECT with SCHEMA before each table, so that it works from anywhere in the database."""
 
     @property
     def schema(self) -> dict[str, str]:
@@ -128,7 +154,7 @@ class Model:
             **{
                 **facts,
                 "layer": layer,
-                "sql": _source(layer, facts["name"]).sql,
+                "sql": facts.get("sql") or _source(layer, facts["name"]).sql,
                 "columns": tuple(Column(**column) for column in facts["columns"]),
                 "depends_on": tuple(facts["depends_on"]),
                 "lineage": {
@@ -170,8 +196,8 @@ def load_models(layer: Layer = "typed") -> list[Model]:
 
 def describe_models(layer: Layer) -> list[Model]:
     """The same, found out from the model files whatever `described.json` says."""
-    if layer == "apps":
-        return _describe_apps()
+    if layer in ("apps", "questions"):
+        return _describe_views(layer)
     staging = [_source("staging", name) for name in STAGING_ORDER]
     wanted = staging if layer == "staging" else _typed_sources()
     schemas = _describe(staging, wanted if layer == "typed" else [])
@@ -185,20 +211,20 @@ def describe_models(layer: Layer) -> list[Model]:
     return models
 
 
-def _describe_apps() -> list[Model]:
+def _describe_views(layer: Layer) -> list[Model]:
     typed = {model.name: model.schema for model in describe_models("typed")}
-    sources = _in_order([_source("apps", name) for name in sorted(_names("apps"))])
+    sources = _in_order([_source(layer, name) for name in sorted(_names(layer))])
     schemas: dict[str, dict[str, str]] = {}
     # Without the macros, which exist in runs alone: whoever opens the warehouse reads these views.
     with _empty_database() as con:
-        for name, columns in typed.items():
+        for name, columns in {**typed, "ledger": LEDGER_COLUMNS}.items():
             con.execute(f"CREATE TABLE {name} ({', '.join(f'{column} {kind}' for column, kind in columns.items())})")
         for source in sources:
             con.execute(f"CREATE VIEW {source.name} AS {source.sql}")
             schemas[source.name] = _columns(con, source.name)
-    lineage = Lineage({source.name: source.sql for source in sources}, {**typed, **schemas})
+    lineage = Lineage({source.name: source.sql for source in sources}, {**typed, "ledger": LEDGER_COLUMNS, **schemas})
     _check_documented(sources, schemas)
-    return [_model(source, "apps", schemas[source.name], lineage) for source in sources]
+    return [_model(source, layer, schemas[source.name], lineage) for source in sources]
 
 
 def _in_order(sources: list[Source]) -> list[Source]:
@@ -233,6 +259,7 @@ def _model(source: Source, layer: Layer, schema: dict[str, str], lineage: Lineag
         lineage={column.name: lineage.column(source.name, column.name) for column in columns},
         kind="view" if source.is_view else "table",
         app=source.app,
+        qualified=qualified_sql(source.sql, SCHEMA) if source.is_view else None,
     )
 
 

@@ -98,9 +98,10 @@ class Project:
 def _line(number: int, row: Mapping[str, Any] | str, stream: str, read_path: str, first: Hour) -> dict[str, Any]:
     if isinstance(row, str):
         return {"id": f"raw-{number}", "event_time": first.start, "read_path": read_path, "json": row}
+    subject = row.get("subject") or {}
     return {
         "id": row["id"],
-        "trace_id": row.get("traceId"),
+        "trace_id": row.get("traceId") or subject.get("id" if subject.get("kind") == "trace" else "traceId"),
         "event_time": moment(row[TIME_KEY[stream]]),
         "updated_at": moment(row["updatedAt"]) if row.get("updatedAt") else None,
         "read_path": read_path,

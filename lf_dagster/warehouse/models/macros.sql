@@ -32,11 +32,11 @@ CREATE OR REPLACE TEMP MACRO read_score(text) AS TRY(from_json(text, '{
 CREATE OR REPLACE TEMP MACRO without_surrogates(text) AS
     regexp_replace(text, '\\u[dD][89a-fA-F][0-9a-fA-F]{2}', '\\ufffd', 'g');
 
--- Inputs and outputs: raw text on v2, parsed JSON on legacy.
+-- Inputs and outputs: raw text on v2, parsed JSON on legacy. Where the first characters tell, JSON is not parsed again.
 CREATE OR REPLACE TEMP MACRO content_text(value) AS
     CASE WHEN json_type(value) <> 'NULL' THEN nullif(value ->> '$', '') END;
 CREATE OR REPLACE TEMP MACRO json_object_or_empty(value) AS
-    CASE WHEN json_type(value) = 'OBJECT' THEN value ELSE '{}'::JSON END;
+    CASE WHEN starts_with(ltrim(value::VARCHAR), '{') THEN value ELSE '{}'::JSON END;
 
 -- Metadata keys of an extract's `metadata_gone`, with their values and when they were last seen; NULL for none.
 CREATE OR REPLACE TEMP MACRO gone_keys(gone) AS
@@ -59,12 +59,14 @@ CREATE OR REPLACE TEMP MACRO metadata_id(metadata, path) AS
         THEN nullif(json_extract_string(metadata, path), '') END;
 
 -- Marks that writers leave in metadata, flattened (v2) or nested (legacy), for app_of and writer_of: scope, service, ids of
--- Dify, marks of LangChain, LangGraph and LiteLLM. Each is text, NULL where it is not there.
+-- Dify, marks of LangChain, LangGraph and LiteLLM. The last two are sessions of the destinations, so that metadata is
+-- parsed once for all. Each is text, NULL where it is not there.
 CREATE OR REPLACE TEMP MACRO writer_marks(metadata) AS json_extract_string(metadata, [
     '$."scope.name"', '$.scope.name', '$."resourceAttributes.service.name"',
     '$.resourceAttributes."service.name"', '$.workflow_run_id', '$.tenant_id', '$.node_execution_id',
     '$.message_id', '$.from_source', '$.conversation_id', '$.ls_provider', '$.ls_model_name', '$.ls_integration',
-    '$.langgraph_node', '$.litellm_response_cost'
+    '$.langgraph_node', '$.litellm_response_cost',
+    '$."$mixpanel_session_id"', '$."$posthog_session_id"'
 ]);
 
 -- Names of metadata keys and span attributes, for writers that are known by those; NULL for rows whose metadata holds

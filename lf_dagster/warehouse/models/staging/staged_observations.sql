@@ -36,8 +36,7 @@ normalised AS (
         content_text(j.output) AS output,
         json_object_or_empty(j.metadata) AS metadata,
         coalesce(nullif(j.model, ''), nullif(j.providedModelName, '')) AS model,
-        CASE WHEN json_type(j.modelParameters) <> 'NULL' AND j.modelParameters::VARCHAR <> '{}' THEN j.modelParameters END
-            AS model_parameters,
+        CASE WHEN j.modelParameters::VARCHAR NOT IN ('null', '{}') THEN j.modelParameters END AS model_parameters,
         coalesce(j.usageDetails, MAP {}::MAP(VARCHAR, BIGINT)) AS usage,
         TRY_CAST(j.costDetails AS MAP(VARCHAR, DECIMAL(18, 12))) AS known_cost,
         coalesce(epoch_us(j.endTime) - epoch_us(event_time), j.latency * 1e6) / 1e6 AS latency_s,
@@ -54,18 +53,17 @@ normalised AS (
             WHEN j.id IS NULL THEN 'malformed JSON'
             WHEN list_count(map_values(known_cost)) < list_count(map_values(j.costDetails)) THEN 'a cost beyond DECIMAL(18, 12)'
         END AS problem,
-        writer_marks(j.metadata) AS mark,
-        json_extract_string(j.metadata, ['$."$mixpanel_session_id"', '$."$posthog_session_id"']) AS session
+        writer_marks(j.metadata) AS mark
     FROM parsed
 )
 SELECT
-    * EXCLUDE (known_cost, mark, keys, session, gone) REPLACE (with_gone_keys(metadata, gone) AS metadata),
+    * EXCLUDE (known_cost, mark, keys, gone) REPLACE (with_gone_keys(metadata, gone) AS metadata),
     last_seen(gone) AS metadata_gone,
     coalesce(known_cost, MAP {}::MAP(VARCHAR, DECIMAL(18, 12))) AS cost,
     known_cost['total'] AS total_cost,
-    CASE WHEN session[1] IS NOT NULL THEN metadata_id(metadata, '$."$mixpanel_session_id"') END
+    CASE WHEN mark[16] IS NOT NULL THEN metadata_id(metadata, '$."$mixpanel_session_id"') END
         AS own_mixpanel_session_id,
-    CASE WHEN session[2] IS NOT NULL THEN metadata_id(metadata, '$."$posthog_session_id"') END
+    CASE WHEN mark[17] IS NOT NULL THEN metadata_id(metadata, '$."$posthog_session_id"') END
         AS own_posthog_session_id,
     writer_of(mark, keys, name, type) AS own_writer,
     mark[14] AS langgraph_node,
