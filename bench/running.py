@@ -162,6 +162,9 @@ def run_launch(served: Served, folder: Path, module: str, job: str) -> dict[str,
 
 
 _NO_QUEUE = """\
+instance_class:
+  module: lf_dagster.instance
+  class: ProjectInstance
 telemetry:
   enabled: false
 run_coordinator:

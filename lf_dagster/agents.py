@@ -5,6 +5,7 @@ Settings alone; `lf_dagster.warehouse.agents` makes SQL of them.
 
 from __future__ import annotations
 
+import functools
 import re
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -53,13 +54,16 @@ def agent_group(pattern: str) -> int:
     return groups["agent"]
 
 
+@functools.cache
 def _check_pattern(pattern: str) -> None:
     """The engine that runs the pattern is DuckDB's RE2, which knows less than Python (no look-around)."""
     import duckdb
 
     group = agent_group(pattern)
+    # As a literal: for a parameter DuckDB would import pandas, in every process that loads the settings.
+    quoted = pattern.replace("'", "''")
     try:
         with duckdb.connect(":memory:") as con:
-            con.execute("SELECT regexp_extract('', ?, ?)", [pattern, group])
+            con.execute(f"SELECT regexp_extract('', '{quoted}', {group})")
     except duckdb.Error as error:
         raise ValueError(f"not a regular expression of RE2: {pattern!r} ({error})") from None

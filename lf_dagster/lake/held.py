@@ -27,7 +27,6 @@ _MISSING_SCHEMA = pa.schema([_KEY_SCHEMA.field("position"), _KEY_SCHEMA.field("m
 _TEXT_COLUMNS = ("id", "read_path", "json", "deleted_seen_at", "metadata_gone")
 _TEXTS_AT_ONCE = 10_000
 TEXT_SCHEMA = pa.schema([*map(EXTRACT_SCHEMA.field, _TEXT_COLUMNS), _KEY_SCHEMA.field("position")])
-_TRUE = pa.scalar(True)
 _ID_SCHEMA = pa.schema([_KEY_SCHEMA.field("id")])
 
 
@@ -152,7 +151,8 @@ def _missing_by_duckdb(keys: Iterable[pa.RecordBatch], ids: Iterable[pa.Array], 
 def _comparable(keys: pa.RecordBatch, traces: pa.Array) -> pa.Array:
     synthetic = pc.call_function("binary_join_element_wise", [pa.scalar("t"), traces, pa.scalar("-")])
     differs = pc.call_function("not_equal", [keys.column("id"), synthetic])
-    return pc.call_function("coalesce", [pc.call_function("or_kleene", [differs, keys.column("marked")]), _TRUE])
+    comparable = pc.call_function("or_kleene", [differs, keys.column("marked")])
+    return pc.call_function("coalesce", [comparable, pa.scalar(True)])
 
 
 def _between(positions: pa.ChunkedArray, begin: int, end: int) -> pa.ChunkedArray:
