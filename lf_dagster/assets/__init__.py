@@ -5,6 +5,7 @@ from lf_dagster.assets.common import WAREHOUSE_POOL, asset_key
 from lf_dagster.assets.deliveries import DeliveryConfig, build_delivery_asset
 from lf_dagster.assets.models import build_event_assets, build_typed_assets, build_view_specs
 from lf_dagster.assets.raw import build_raw_assets, build_source_spec
+from lf_dagster.assets.reports import build_report_asset
 
 __all__ = [
     "WAREHOUSE_POOL",
@@ -14,6 +15,7 @@ __all__ = [
     "build_delivery_asset",
     "build_event_assets",
     "build_raw_assets",
+    "build_report_asset",
     "build_source_spec",
     "build_typed_assets",
     "build_view_specs",

@@ -51,11 +51,17 @@ def runs_on(instance: dg.DagsterInstance, project: str, lake: Lake) -> dict[Hour
 
 
 def hours_of_run(run: dg.DagsterRun) -> list[Hour]:
-    """The hours that a run was asked to do; empty for a run without partitions."""
+    """The hours that a run was asked to do; empty for a run without partitions, and for one on days (the report)."""
     tags = run.tags
+    if _is_day(tags.get(_PARTITION) or tags.get(RANGE_START)):
+        return []
     if RANGE_START in tags and RANGE_END in tags:
         return hour_range(Hour.from_key(tags[RANGE_START]), Hour.from_key(tags[RANGE_END]))
     return [Hour.from_key(tags[_PARTITION])] if _PARTITION in tags else []
+
+
+def _is_day(key: str | None) -> bool:
+    return key is not None and len(key) == len("2026-11-21")
 
 
 def failures_of(instance: dg.DagsterInstance, project: str) -> dict[Hour, Failures]:

@@ -11,6 +11,7 @@ from lf_dagster.assets import (
     build_delivery_asset,
     build_event_assets,
     build_raw_assets,
+    build_report_asset,
     build_source_spec,
     build_typed_assets,
     build_view_specs,
@@ -21,6 +22,8 @@ from lf_dagster.automation import (
     build_hourly_job,
     build_hourly_schedule,
     build_reconcile_sensor,
+    build_report_job,
+    build_report_schedule,
     build_sync_schedule,
 )
 from lf_dagster.config import ProjectSettings
@@ -52,6 +55,9 @@ def build_project_definitions(settings: ProjectSettings) -> dg.Definitions:
         schedules.append(build_sync_schedule(settings, job))
     if settings.reconcile.audit_every_hours:
         schedules.append(build_audit_schedule(settings, audit_job))
+    report_job = build_report_job(settings)
+    if settings.report.daily:
+        schedules.append(build_report_schedule(settings, report_job))
     return dg.Definitions(
         assets=[
             build_source_spec(settings),
@@ -59,8 +65,9 @@ def build_project_definitions(settings: ProjectSettings) -> dg.Definitions:
             *build_view_specs(settings),
             *deliveries,
             build_audit_asset(settings),
+            build_report_asset(settings),
         ],
-        jobs=[job, audit_job],
+        jobs=[job, audit_job, report_job],
         schedules=schedules,
         sensors=[sensor],
     )

@@ -1,7 +1,7 @@
 """What a destination is sent: one JSON object per event, formed by generated SQL.
 
-Payloads are concatenated from fragments (`"key":value`): that is cheaper than building JSON values, and a fragment
-that is NULL vanishes. Sub-selects follow each other: values (settings applied), cut values, fragments, payload.
+Payloads are concatenated from fragments (`"key":value`), which is cheaper than building JSON; a NULL fragment
+vanishes. Sub-selects follow each other: values (settings applied), cut values, fragments, payload.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ class Payload(ABC):
     """Generates the SELECT of one event kind for one destination; subclasses know the destination's rules.
 
     `types`: SQL types of the event table's columns. `salt`: user ids are sent as SHA-256 of salt and id. `kept`: the
-    relation of the keys under which the destination has events, `portion`: the macro that chooses events (for both see
-    `prepared_sql`).
+    relation of the keys under which the destination has events, `portion`: the macro that chooses events (see there).
     """
 
     event: Event

@@ -33,6 +33,7 @@ class Lake:
         {root}/raw/project=P/stream=S/date=YYYY-MM-DD/hour=HH/data.parquet
         {root}/ledger/project=P/destination=D/date=YYYY-MM-DD/hour=HH/data.parquet (part-*.parquet during a delivery)
         {root}/audit/project=P/date=YYYY-MM-DD/data.parquet
+        {root}/report/project=P/date=YYYY-MM-DD/report.html
         {root}/spool/...
     Names of unfinished files begin with `.` or `_`. Raises ConfigError when the root's filesystem is not installed.
     """
@@ -134,6 +135,10 @@ class Lake:
         """Dates that have audits, oldest first."""
         paths = self._glob_below(f"{self.root}/audit/project={project}", f"date=*/{_DATA}")
         return sorted(path.rsplit("/", 2)[1].removeprefix("date=") for path in paths)
+
+    def report_path(self, project: str, date: str) -> str:
+        """The report of one UTC date (`YYYY-MM-DD`)."""
+        return f"{self.root}/report/project={project}/date={date}/report.html"
 
     @contextmanager
     def spool(self) -> Iterator[Path]:
