@@ -170,6 +170,7 @@ class MixpanelSettings(DestinationSettings):
     project_token_env: str = Field("MIXPANEL_PROJECT_TOKEN", description="Variable with the project token.")
     service_account_env: str | None = Field(None, description="Variable with `user:secret` of a service account.")
     project_id: str | None = Field(None, description="Mandatory with a service account.")
+    api_host: Origin | None = Field(None, description="Overrides the region's origin of the management API.")
     batch_events: int = Field(2000, ge=1, le=2000, description="Events per request; Mixpanel's limit is 2000.")
     batch_bytes: int = Field(1_900_000, ge=1000, le=9_500_000, description="Uncompressed bytes per request.")
     on_change: Literal["resend", "keep"] = Field(
@@ -184,6 +185,13 @@ class PosthogSettings(DestinationSettings):
 
     host: Origin = Field("https://us.i.posthog.com", description="Capture origin: US, EU or your own.")
     api_key_env: str = Field("POSTHOG_API_KEY", description="Variable with the project API key (phc_...).")
+    api_host: Origin | None = Field(
+        None, description="Origin of the app and its private API; default: the capture origin without its `i.`."
+    )
+    project_id: str | None = Field(None, description="The project's number, for the private API.")
+    personal_api_key_env: str = Field(
+        "POSTHOG_PERSONAL_API_KEY", description="Variable with the personal API key (phx_...) for the private API."
+    )
     protocol: Literal["auto", "v1", "batch"] = Field("auto", description="Capture V1 where served, else /batch/.")
     batch_events: int = Field(1000, ge=1, le=1000, description="Events per request.")
     batch_bytes: int = Field(5_000_000, ge=1000, le=9_500_000, description="Uncompressed bytes per request.")
@@ -234,6 +242,13 @@ class ChecksSettings(Settings):
     )
 
 
+class ReportSettings(Settings):
+    """The report on adoption, cost, performance, feedback, retention and errors."""
+
+    daily: bool = Field(True, description="Whether the schedule that makes a report once a day is there.")
+    days: int = Field(28, ge=1, le=366, description="Days that a daily report covers, its own day the last of them.")
+
+
 class ProjectSettings(Settings):
     """One Langfuse project and where its events go."""
 
@@ -267,6 +282,10 @@ class ProjectSettings(Settings):
     policies: PolicySettings = Field(
         default_factory=PolicySettings,  # pyright: ignore[reportArgumentType]
         description="What traces and generations should keep to; each one given is a check.",
+    )
+    report: ReportSettings = Field(
+        default_factory=ReportSettings,  # pyright: ignore[reportArgumentType]
+        description="The report of each day.",
     )
     schedule_minute: int = Field(30, ge=0, le=59, description="Minute at which the hour just ended is run.")
     sync_every_minutes: int | None = Field(

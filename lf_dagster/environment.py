@@ -39,6 +39,8 @@ _CHECKS_VARIABLES = {
     "LF_DAGSTER_FRESH_MINUTES": "fresh_minutes",
 }
 
+_REPORT_VARIABLES = {"LF_DAGSTER_REPORT": "daily", "LF_DAGSTER_REPORT_DAYS": "days"}
+
 _SWITCHES = {"mixpanel": "MIXPANEL_PROJECT_TOKEN", "posthog": "POSTHOG_API_KEY"}
 """A destination whose variable is unset is off."""
 
@@ -48,8 +50,16 @@ _DESTINATION_VARIABLES = {
         "MIXPANEL_HOST": "host",
         "MIXPANEL_HOLD_HOURS": "hold_hours",
         "MIXPANEL_ON_CHANGE": "on_change",
+        "MIXPANEL_PROJECT_ID": "project_id",
+        "MIXPANEL_API_HOST": "api_host",
     },
-    "posthog": {"POSTHOG_HOST": "host", "POSTHOG_HOLD_HOURS": "hold_hours", "POSTHOG_ON_DELETE": "on_delete"},
+    "posthog": {
+        "POSTHOG_HOST": "host",
+        "POSTHOG_HOLD_HOURS": "hold_hours",
+        "POSTHOG_ON_DELETE": "on_delete",
+        "POSTHOG_PROJECT_ID": "project_id",
+        "POSTHOG_API_HOST": "api_host",
+    },
 }
 
 _LIST_VARIABLES = {"LF_DAGSTER_SOURCE_APPS": "source_apps", "LF_DAGSTER_EXTRA_EVENTS": "extra_events"}
@@ -68,6 +78,8 @@ def environment_settings(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
         settings["reconcile"] = reconcile
     if checks := _given(env, _CHECKS_VARIABLES):
         settings["checks"] = checks
+    if report := _given(env, _REPORT_VARIABLES):
+        settings["report"] = report
     for name, switch in _SWITCHES.items():
         if env.get(switch):
             settings[name] = _destination_settings(env, name)
@@ -142,6 +154,7 @@ def _variables_by_setting() -> dict[str, tuple[str, ...]]:
         _under("", _LIST_VARIABLES),
         _under("reconcile.", {**_RECONCILE_VARIABLES, _REVISITS: "revisit_hours"}),
         _under("checks.", _CHECKS_VARIABLES),
+        _under("report.", _REPORT_VARIABLES),
         _under("", {switch: name for name, switch in _SWITCHES.items()}),
         *(
             _under(f"{name}.", {**variables, _EXCLUDED: "filters.exclude_environments"})

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lf_dagster.cli import check, demo, preview, status, sync
+from lf_dagster.cli import check, dashboard, demo, lexicon, llm_report, preview, sql, status, sync
 from lf_dagster.cli.console import errors
 from lf_dagster.errors import LfDagsterError
 
@@ -22,6 +22,10 @@ app.command()(check.check)
 app.command()(sync.sync)
 app.command()(status.status)
 app.command()(preview.preview)
+app.command()(sql.sql)
+app.command()(lexicon.mixpanel_lexicon)
+app.command()(dashboard.posthog_dashboard)
+app.command()(llm_report.report)
 
 
 def main() -> None:

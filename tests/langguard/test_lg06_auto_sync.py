@@ -38,7 +38,7 @@ def asked(shop: Works) -> list[tuple[str, str]]:
 def test_lg06_it_is_one_setting_and_off_by_default():
     off, on = (build_project_definitions(load_project({"sync_every_minutes": every})) for every in (None, 5))
     names = {schedule.name for schedule in off.schedules or ()}
-    assert names == {"langfuse_hourly_schedule", "langfuse_audit_schedule"}
+    assert names == {f"langfuse_{name}_schedule" for name in ("hourly", "audit", "report")}
     schedule = on.resolve_schedule_def("langfuse_sync_schedule")
     assert (schedule.cron_schedule, schedule.default_status) == ("*/5 * * * *", dg.DefaultScheduleStatus.RUNNING)
     newest = [_partitions(each).get_partition_keys(current_time=MOMENT)[-1] for each in (off, on)]

@@ -289,6 +289,20 @@ class TestSchemas:
         assert mp.http.post(self.PATH, content=b"{}", auth=("sa", "pw")).status_code == 400
         assert mp.http.get("/api/app/projects/8/schemas", auth=("sa", "pw")).status_code == 401
 
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            {"entityType": "group", "name": "a", "schemaJson": {}},
+            {"entityType": "profile", "name": "user", "schemaJson": {}},
+            {"entityType": "event", "name": "a", "schemaJson": {"properties": {"p": "string"}}},
+            {"entityType": "event", "name": "a", "schemaJson": {"properties": {"p": {"type": "float"}}}},
+        ],
+    )
+    def test_entries_that_are_none(self, mp, entry):
+        answer = mp.http.post(self.PATH, json={"entries": [entry]}, auth=("sa", "pw"))
+        assert answer.status_code == 400
+        assert mp.store.schemas.get(7) == {}
+
     def test_rates(self, mixpanel_with):
         mp = mixpanel_with(limits=Limits(schema_entries_per_minute=3))
         assert self.upload(mp, ("a", {"properties": {"p": {}, "q": {}}})).status_code == 200

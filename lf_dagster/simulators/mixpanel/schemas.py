@@ -14,6 +14,9 @@ from lf_dagster.simulators.mixpanel.state import MixpanelState, state_of
 Schemas = dict[tuple[str, str], dict[str, Any]]
 
 
+_TYPES = (None, "string", "number", "integer", "boolean", "array", "object", "null")
+
+
 class _Entry(msgspec.Struct, rename="camel"):
     entity_type: str
     name: str
@@ -76,6 +79,8 @@ def _upload(state: MixpanelState, request: Request, known: Schemas, body: bytes)
         upload = msgspec.json.decode(body, type=_Upload)
     except msgspec.DecodeError as error:
         return _error(400, f"standin: {error}")
+    if trouble := next(filter(None, map(_trouble, upload.entries)), None):
+        return _error(400, trouble)
     size = sum(1 + len(entry.schema_json.get("properties", {})) for entry in upload.entries)
     if not state.schemas_allowed(request.path_params["project_id"], size):
         return _error(429, "standin: schema rate limit exceeded")
@@ -86,6 +91,19 @@ def _upload(state: MixpanelState, request: Request, known: Schemas, body: bytes)
     for entry in upload.entries:
         _merge(known, entry)
     return _ok({"added": len(upload.entries), "deleted": deleted})
+
+
+def _trouble(entry: _Entry) -> str | None:
+    """What is wrong with an entry, or None. The texts are ours; the real ones are not known."""
+    if entry.entity_type not in {"event", "profile"}:
+        return f"standin: no entity type {entry.entity_type!r}"
+    if entry.entity_type == "profile" and entry.name != "$user":
+        return "standin: the profile entity is named $user"
+    properties = entry.schema_json.get("properties", {})
+    if not isinstance(properties, dict) or not all(isinstance(value, dict | None) for value in properties.values()):
+        return "standin: properties are objects"
+    wrong = [name for name, value in properties.items() if value and value.get("type") not in _TYPES]
+    return f"standin: {wrong[0]} has a type that JSON does not have" if wrong else None
 
 
 def _merge(known: Schemas, entry: _Entry) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from starlette.applications import Starlette
@@ -13,7 +13,15 @@ from starlette.routing import Route
 
 from lf_dagster.simulators.faults import ADMIN_PREFIX, FaultQueue, admin_routes, install, json_response
 from lf_dagster.simulators.posthog import capture_v1, legacy
-from lf_dagster.simulators.posthog.settings import DEMO_TOKENS, Behaviour, Limits, PlannedResult, Strictness
+from lf_dagster.simulators.posthog.private import PrivateStore, private_routes
+from lf_dagster.simulators.posthog.settings import (
+    DEMO_TOKENS,
+    Behaviour,
+    Limits,
+    PersonalKey,
+    PlannedResult,
+    Strictness,
+)
 from lf_dagster.simulators.posthog.state import PosthogState, state_of
 from lf_dagster.simulators.posthog.store import PosthogStore
 
@@ -24,6 +32,7 @@ V1_PATH = "/i/v1/analytics/events"
 def create_app(
     *,
     tokens: Mapping[str, int] = DEMO_TOKENS,
+    personal_keys: Sequence[PersonalKey] = (),
     clock: Callable[[], float] = time.time,
     faults: FaultQueue | None = None,
     limits: Limits | None = None,
@@ -31,12 +40,13 @@ def create_app(
     strictness: Strictness | None = None,
     store: PosthogStore | None = None,
 ) -> Starlette:
-    """A strict PostHog: both capture protocols on one origin.
+    """A strict PostHog: both capture protocols, and dashboards of the private API, on one origin.
 
-    `tokens` maps project tokens to project ids; `clock` gives epoch seconds. `app.state.standin` holds the parts
-    (`store`, `behaviour`, `strictness`, `plan(...)`), `app.state.faults` the queue. Admin: `/_standin/faults`,
-    `/_standin/requests`, `/_standin/reset`, `/_standin/events?view=raw|merged|query|ai` (with `project_id`),
-    `/_standin/warnings`, `/_standin/persons`, `POST /_standin/results` (list of PlannedResult).
+    `tokens` maps project tokens to project ids; `personal_keys` open the private API; `clock` gives epoch seconds.
+    `app.state.standin` holds the parts (`store`, `private`, `behaviour`, `strictness`, `plan(...)`),
+    `app.state.faults` the queue. Admin: `/_standin/faults`, `/_standin/requests`, `/_standin/reset`,
+    `/_standin/events?view=raw|merged|query|ai` (with `project_id`), `/_standin/warnings`, `/_standin/persons`,
+    `POST /_standin/results` (list of PlannedResult).
     """
     limits = limits or Limits()
     state = PosthogState(
@@ -46,6 +56,7 @@ def create_app(
         behaviour=behaviour or Behaviour(),
         strictness=strictness or Strictness(),
         store=store or PosthogStore(limits=limits),
+        private=PrivateStore(keys={key.key: key for key in personal_keys}),
     )
     faults = faults or FaultQueue()
     app = Starlette(routes=[*admin_routes(faults, on_reset=state.reset), *_admin_routes(), *_routes()])
@@ -56,7 +67,8 @@ def create_app(
 
 def _routes() -> list[Route]:
     routes = [Route(path + slash, legacy.capture, methods=["POST"]) for path in LEGACY_PATHS for slash in ("", "/")]
-    return [*routes, *(Route(V1_PATH + slash, capture_v1.capture, methods=["POST"]) for slash in ("", "/"))]
+    v1 = (Route(V1_PATH + slash, capture_v1.capture, methods=["POST"]) for slash in ("", "/"))
+    return [*routes, *v1, *private_routes()]
 
 
 def _admin_routes() -> list[Route]:

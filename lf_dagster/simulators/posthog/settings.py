@@ -10,6 +10,19 @@ DEMO_TOKENS = MappingProxyType({"phc_demo": 1})
 """Project token -> project id of a stand-in that is told nothing."""
 
 
+ALL_SCOPES = ("dashboard:write", "insight:write")
+"""Scopes of the private API that the stand-in knows; writing includes reading."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonalKey:
+    """A personal API key (`phx_...`) of the private API."""
+
+    key: str
+    project_ids: tuple[int, ...] = (1,)
+    scopes: tuple[str, ...] = ALL_SCOPES
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Sizes; defaults are those of the server source."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from lf_dagster.simulators.posthog.private import PrivateStore
 from lf_dagster.simulators.posthog.settings import Behaviour, Limits, PlannedResult, Strictness
 from lf_dagster.simulators.posthog.store import Arrival, PosthogStore
 from lf_dagster.simulators.posthog.timestamps import DAY, utc_date
@@ -37,6 +38,7 @@ class PosthogState:
         behaviour: Behaviour,
         strictness: Strictness,
         store: PosthogStore,
+        private: PrivateStore,
     ) -> None:
         self.tokens = dict(tokens)
         self.clock = clock
@@ -44,6 +46,7 @@ class PosthogState:
         self.behaviour = behaviour
         self.strictness = strictness
         self.store = store
+        self.private = private
         self._lock = threading.Lock()
         self._planned: list[PlannedResult] = []
 
@@ -53,10 +56,11 @@ class PosthogState:
         return int(self.clock() * 1_000_000)
 
     def reset(self) -> None:
-        """Forget stored data and planned results; tokens stay."""
+        """Forget stored data and planned results; tokens and keys stay."""
         with self._lock:
             self._planned.clear()
         self.store.reset()
+        self.private.reset()
 
     def plan(self, *results: PlannedResult) -> None:
         """Answer these results on V1; the first that matches an event is used up first."""
