@@ -12,16 +12,17 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from bench.parts import PARTS, Options
+from bench.parts import PARTS, LegWorld, Options
 from bench.profiling import PROFILED, profile
 from bench.results import Results
 from bench.running import REPOSITORY, prepare_peers
-from bench.worlds import Shape, World
+from bench.worlds import World
 from lf_dagster.hours import Hour
 
-_Shapes = tuple[tuple[str, Shape, int, int], ...]
 _SMALL_HOURS = "24 small hours"
 _LARGE_METADATA = "large metadata"
+_LARGE_HOUR = 200_000
+"""Large hours are measured for themselves, fewer times, without peers."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeat", type=int, help="runs of each leg (5; the whole at most 3, the backfill 1)")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="only ours")
     parser.add_argument("--peer-rows", type=int, default=20_000, help="most rows for the peer of a leg (%(default)s)")
+    parser.add_argument("--whole-peer-rows", type=int, default=200_000, help="the same for the whole (%(default)s)")
     parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"parts, by comma: {', '.join(PARTS)}")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "bench", help="folder of the results")
     return parser
@@ -63,23 +65,25 @@ def _parts(text: str) -> list[str]:
 
 def _options(chosen: argparse.Namespace) -> Options:
     if chosen.quick:
-        shapes: _Shapes = (
-            ("default", "default", 1, 20_000),
-            (_SMALL_HOURS, "default", 24, 24 * 50),
-            (_LARGE_METADATA, "large metadata", 1, 500),
+        few = min(chosen.peer_rows, 2_000)
+        worlds = (
+            LegWorld("default", "default", 1, 20_000, 1, few),
+            LegWorld(_SMALL_HOURS, "default", 24, 24 * 50, 1, few),
+            LegWorld(_LARGE_METADATA, "large metadata", 1, 500, 1, few),
         )
         return Options(
-            chosen.repeat or 1, chosen.peers, min(chosen.peer_rows, 2_000), 20_000, shapes,
+            chosen.repeat or 1, chosen.peers, 20_000, worlds,
             whole_observations=2_400, backfill_hours=24, history_hours=48,
         )  # fmt: skip
-    sizes = (10_000, 100_000, *((1_000_000,) if chosen.full else ()))
-    shapes = (
-        *(("default", "default", 1, size) for size in sizes),
-        (_SMALL_HOURS, "default", 24, 24 * 1_000),
-        (_LARGE_METADATA, "large metadata", 1, 20_000),
+    large = ((_LARGE_HOUR, 3), (1_000_000, 1)) if chosen.full else ()
+    worlds = (
+        *(LegWorld("default", "default", 1, size, 5, chosen.peer_rows) for size in (10_000, 100_000)),
+        *(LegWorld("default", "default", 1, size, repeat, 0) for size, repeat in large),
+        LegWorld(_SMALL_HOURS, "default", 24, 24 * 1_000, 3, chosen.peer_rows),
+        LegWorld(_LARGE_METADATA, "large metadata", 1, 20_000, 3, min(chosen.peer_rows, 5_000)),
     )
     return Options(
-        chosen.repeat or 5, chosen.peers, chosen.peer_rows, 200_000, shapes,
+        chosen.repeat or 5, chosen.peers, chosen.whole_peer_rows, worlds,
         whole_observations=1_000_000 if chosen.full else 200_000, backfill_hours=720, history_hours=8_760,
     )  # fmt: skip
 

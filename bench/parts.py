@@ -34,16 +34,28 @@ _POSTHOG_PEERS = {"posthog-python": ()}
 
 
 @dataclass(frozen=True)
+class LegWorld:
+    """A world of the legs. `repeat`: most runs of each leg; `peer_rows`: most observations and events for their peers,
+    0 for none."""
+
+    title: str
+    shape: Shape
+    hours: int
+    observations: int
+    repeat: int
+    peer_rows: int
+
+
+@dataclass(frozen=True)
 class Options:
-    """How much is measured. `repeat`: runs of each leg; `peer_rows`: most observations and events for a peer of a leg;
-    `whole_peer_rows`: the same for the whole; `shapes`: title, shape, hours and observations of each world of the legs.
+    """How much is measured. `repeat`: runs of each leg; `worlds`: those of the legs; `whole_peer_rows`: most
+    observations for the peers of the whole.
     """
 
     repeat: int
     peers: bool
-    peer_rows: int
     whole_peer_rows: int
-    shapes: tuple[tuple[str, Shape, int, int], ...]
+    worlds: tuple[LegWorld, ...]
     whole_observations: int
     backfill_hours: int
     history_hours: int
@@ -79,22 +91,23 @@ def _served_twice(world: World, peer_rows: int, *, peers: bool) -> Iterator[tupl
 
 def legs(options: Options) -> Iterator[Figure]:
     """Each leg over each world, on fresh folders."""
-    for title, shape, hours, observations in options.shapes:
-        world = World(_newest_hours(hours), hours, observations, shape)
-        with _served_twice(world, options.peer_rows, peers=options.peers) as (ours, peers):
-            yield from _legs_of(title, ours, peers, options)
+    for wanted in options.worlds:
+        world = World(_newest_hours(wanted.hours), wanted.hours, wanted.observations, wanted.shape)
+        with_peers = options.peers and wanted.peer_rows > 0
+        with _served_twice(world, wanted.peer_rows, peers=with_peers) as (ours, peers):
+            yield from _legs_of(wanted, ours, peers, min(options.repeat, wanted.repeat))
 
 
-def _legs_of(title: str, ours: Served, peers: Served | None, options: Options) -> Iterator[Figure]:
+def _legs_of(wanted: LegWorld, ours: Served, peers: Served | None, repeat: int) -> Iterator[Figure]:
     runs: dict[str, list[Facts]] = {leg: [] for leg in ("extract", "model", "mixpanel", "posthog")}
     beside: dict[str, list[Facts]] = {}
     with _folder() as events:
-        for number in range(options.repeat):
+        for number in range(repeat):
             with _folder() as folder:
                 for leg, facts in runs.items():
                     facts.append(run_leg(leg, ours, folder, **_OBSERVATION_EVENTS))
                 if peers and number == 0:
-                    dump_events(ours, folder, options.peer_rows, **_OBSERVATION_EVENTS)
+                    dump_events(ours, folder, wanted.peer_rows, **_OBSERVATION_EVENTS)
                     for name in ("mixpanel", "posthog"):
                         shutil.move(folder / f"{name}.jsonl", events)
             if peers:
@@ -102,11 +115,11 @@ def _legs_of(title: str, ours: Served, peers: Served | None, options: Options) -
                     beside.setdefault(name, []).append(facts)
                 _check_same_rows(ours, peers, runs["extract"][-1], beside[DLT][-1])
     both = [extracted + modelled for extracted, modelled in zip(runs["extract"], runs["model"], strict=True)]
-    yield Figure("legs", title, "extract", "rows", runs["extract"], _only(beside, DLT))
-    yield Figure("legs", title, "model", "rows", runs["model"])
-    yield Figure("legs", title, "extract + model", "rows", both, _only(beside, DLT))
-    yield Figure("legs", title, "ship mixpanel", "events", runs["mixpanel"], _only(beside, *_MIXPANEL_PEERS))
-    yield Figure("legs", title, "ship posthog", "events", runs["posthog"], _only(beside, *_POSTHOG_PEERS))
+    yield Figure("legs", wanted.title, "extract", "rows", runs["extract"], _only(beside, DLT))
+    yield Figure("legs", wanted.title, "model", "rows", runs["model"])
+    yield Figure("legs", wanted.title, "extract + model", "rows", both, _only(beside, DLT))
+    yield Figure("legs", wanted.title, "ship mixpanel", "events", runs["mixpanel"], _only(beside, *_MIXPANEL_PEERS))
+    yield Figure("legs", wanted.title, "ship posthog", "events", runs["posthog"], _only(beside, *_POSTHOG_PEERS))
 
 
 def _check_same_rows(ours: Served, peers: Served, extracted: Facts, dlt: Facts) -> None:

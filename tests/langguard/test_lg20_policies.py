@@ -151,9 +151,9 @@ def test_lg20_hours_cost_one_query_for_each_policy_and_none_where_none_is_select
     opened: list[bool] = []
     connect = Warehouse.connect
 
-    def counted(self: Warehouse, *, read_only: bool = False) -> Any:
+    def counted(self: Warehouse, *, read_only: bool = False, **options: Any) -> Any:
         opened.append(read_only)
-        return connect(self, read_only=read_only)
+        return connect(self, read_only=read_only, **options)
 
     life = Life().span("root", "07T10:05")
     with shop_with(tmp_path, life, **yaml.safe_load(DOCUMENT)["policies"]) as shop:
