@@ -53,7 +53,9 @@ class HourTally:
     @property
     def rows(self) -> pa.Table | None:
         """All rows for the ledger; None when only parts have them."""
-        return None if self.kept is None else pa.concat_tables([LEDGER_SCHEMA.empty_table(), *self.kept])
+        if self.kept is None:
+            return None
+        return pa.concat_tables(self.kept) if self.kept else pa.Table.from_batches([], LEDGER_SCHEMA)
 
     def add(self, rows: pa.Table, *, answered: int, now: float) -> None:
         """More rows, of which `answered` events were sent."""
