@@ -134,8 +134,8 @@ def test_rows_that_became_other_rows_meanwhile_are_noticed(
     connect = Warehouse.connect
 
     @contextmanager
-    def rebuilt_behind(warehouse: Warehouse, *, read_only: bool = False) -> Iterator[Any]:
-        with connect(warehouse, read_only=read_only) as con:
+    def rebuilt_behind(warehouse: Warehouse, **options: Any) -> Iterator[Any]:
+        with connect(warehouse, **options) as con:
             yield con
         monkeypatch.undo()
         project.run_all([HOUR])
