@@ -2,17 +2,16 @@
 
     warehouse --plan (SQL)--> spool --slices--> requests, bounded in flight --answers--> ledger (parts, while it runs)
 
-The hours are planned in portions, the next one while the requests of the last are under way. Answers are written at
-once, or after a moment when they come in quick succession, so a kill at any instruction loses the answers of that
-moment and of the requests in flight and nothing else: the next run sends those events again, under the same ids.
+The hours are planned in portions, the next one while the last requests of the one before are in flight. Answers are
+written at once, or after a moment when they come in quick succession, so a kill at any instruction loses the answers of
+that moment and of the requests in flight and nothing else: the next run sends those events again, under the same ids.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import cast
 
@@ -44,7 +43,7 @@ PrepareSql = Callable[[str], str]
 leave out events that are not `IN_PORTION`."""
 LOCK_TIMEOUT_SECONDS = 600.0
 _PLAN_MEMORY = "256MB"
-"""Of the database of one plan, which spills beyond; there are two at a time."""
+"""Of the database of one plan, which spills beyond."""
 
 
 def deliver(
@@ -168,7 +167,7 @@ class _Delivery:
                 logger.warning("%s: falling back to protocol %s", self._destination.name, self._destination.protocol)
 
     def _plans(self, hours: Sequence[Hour]) -> Generator[Plan]:
-        """The plans of the hours' portions, each made while the one before is shipped."""
+        """The plans of the portions, each made when it is asked for, with requests of the one before in flight."""
         protocol = self._destination.protocol
         prepared_sql = self._prepare(protocol)
         outline = self._outline or _OUTLINE.format(prepared=prepared_sql)
@@ -181,26 +180,24 @@ class _Delivery:
             wanted = list(portions(con, outline, counts))
             builds = build_ids(con, self._ledger.project, "events", hours)
 
-        def plan(portion: Portion, opened: ExitStack) -> Plan:
-            con = opened.enter_context(self._connect())
-            planner = Planner(
-                con,
-                self._ledger,
-                self._destination,
-                portion,
-                prepared_sql,
-                protocol,
-                build_ids(con, self._ledger.project, "events", portion.hours),
-                self._policy,
-                now=self._now,
-                run_id=self._run_id,
-                of_ledger=portion.of_ledger(outline),
-            )
-            _check_rows_stand(portion, builds, planner.builds)
-            planner.decide(repair=True)
-            return planner.commit(warnings=warnings, clock=self._clock)
-
-        yield from _ahead(plan, wanted)
+        for portion in wanted:
+            with self._connect() as con:
+                planner = Planner(
+                    con,
+                    self._ledger,
+                    self._destination,
+                    portion,
+                    prepared_sql,
+                    protocol,
+                    build_ids(con, self._ledger.project, "events", portion.hours),
+                    self._policy,
+                    now=self._now,
+                    run_id=self._run_id,
+                    of_ledger=portion.of_ledger(outline),
+                )
+                _check_rows_stand(portion, builds, planner.builds)
+                planner.decide(repair=True)
+                yield planner.commit(warnings=warnings, clock=self._clock)
 
     @contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -222,28 +219,6 @@ def _check_rows_stand(portion: Portion, before: Mapping[Hour, str], now: Mapping
                 hint="What was sent is accounted for; run the hour again.",
                 hour=hour.key,
             )
-
-
-def _ahead(plan: Callable[[Portion, ExitStack], Plan], wanted: Sequence[Portion]) -> Iterator[Plan]:
-    """The plan of each portion; the next one is made in a thread while the caller works with the last.
-
-    What a plan opens stays open until the caller asks for the next one, or has enough.
-    """
-    with ExitStack() as opened:
-        current = opened.enter_context(ExitStack())
-        if len(wanted) == 1:
-            yield plan(wanted[0], current)
-            return
-        # Leaving the pool waits for the plan that is being made, and what it has opened is closed after that.
-        with ThreadPoolExecutor(1, thread_name_prefix="plan") as pool:
-            upcoming = pool.submit(plan, wanted[0], current)
-            for following in (*wanted[1:], None):
-                made, done = upcoming.result(), current
-                if following is not None:
-                    current = opened.enter_context(ExitStack())
-                    upcoming = pool.submit(plan, following, current)
-                yield made
-                done.close()
 
 
 def events_sql(

@@ -18,7 +18,7 @@ from lf_dagster.destinations.statements import IN_PORTION, hour_list, literal
 from lf_dagster.errors import FatalError
 from lf_dagster.hours import Hour
 
-MOST_EVENTS = 60_000
+MOST_EVENTS = 70_000
 """Events of a portion; payloads have 1 to 2 KB."""
 
 
