@@ -42,8 +42,6 @@ PrepareSql = Callable[[str], str]
 """From a destination's protocol to the SQL of its prepared events, which takes their keys from `KEPT_KEYS` and may
 leave out events that are not `IN_PORTION`."""
 LOCK_TIMEOUT_SECONDS = 600.0
-_PLAN_MEMORY = "256MB"
-"""Of the database of one plan, which spills beyond."""
 
 
 def deliver(
@@ -201,7 +199,7 @@ class _Delivery:
 
     @contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._warehouse.connect(read_only=True, memory_limit=_PLAN_MEMORY) as con:
+        with self._warehouse.connect(read_only=True) as con:
             # A portion is hardly more than one row group, and a second thread that finds nothing to do burns CPU.
             con.execute("SET threads = 1")
             # It would move the choice of a portion above the forming of all payloads.
