@@ -22,7 +22,7 @@ from lf_dagster.config import ProjectSettings, secret
 from lf_dagster.destinations.base import Destination, HourDelivery, ProtocolChanged
 from lf_dagster.destinations.hot_keys import hot_key_warnings
 from lf_dagster.destinations.ledger import Ledger
-from lf_dagster.destinations.locks import lock_hours
+from lf_dagster.destinations.locks import one_delivery
 from lf_dagster.destinations.plan import Plan, Planner
 from lf_dagster.destinations.policy import Policy
 from lf_dagster.destinations.portions import Portion, count_events, portions
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 PrepareSql = Callable[[str], str]
 """From a destination's protocol to the SQL of its prepared events, which takes their keys from `KEPT_KEYS` and may
 leave out events that are not `IN_PORTION`."""
-LOCK_TIMEOUT_SECONDS = 600.0
+LOCK_TIMEOUT_SECONDS = 1800.0
 
 
 def deliver(
@@ -94,14 +94,13 @@ def deliver(
     done: dict[Hour, HourDelivery] = {}
 
     def finished(result: HourDelivery) -> None:
-        locks.release(result.hour)
         done[result.hour] = result
         if on_hour is not None:
             on_hour(result)
 
     try:
         with (
-            lock_hours(ledger, wanted, timeout_seconds=lock_timeout_seconds) as locks,
+            one_delivery(ledger, timeout_seconds=lock_timeout_seconds),
             lake.workspace(f"{lake.root}/spool") as workspace,
         ):
             delivery.run(wanted, workspace, finished)

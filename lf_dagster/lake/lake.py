@@ -113,6 +113,10 @@ class Lake:
     def ledger_folder(self, project: str, destination: str, hour: Hour) -> str:
         return f"{self.root}/ledger/project={project}/destination={destination}/date={hour.date}/hour={hour.hour}"
 
+    def delivery_lock_path(self, project: str, destination: str) -> str:
+        """The file that a delivery locks; it holds nothing and stays."""
+        return f"{self.root}/ledger/project={project}/destination={destination}/.delivering"
+
     def ledger_path(self, project: str, destination: str, hour: Hour) -> str:
         """The merged ledger of an hour."""
         return f"{self.ledger_folder(project, destination, hour)}/{_DATA}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,9 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from lf_dagster.destinations import LEDGER_SCHEMA, HourDelivery
-from lf_dagster.destinations.locks import lock_hours
+from lf_dagster.destinations import LEDGER_SCHEMA, HourDelivery, Ledger
+from lf_dagster.destinations.locks import one_delivery
 from lf_dagster.errors import RetryableError
-from lf_dagster.hours import Hour
 from lf_dagster.simulators.faults import Fault
 from tests.destinations.world import HOUR, MIXPANEL_TOKEN, Event, World, events, mixpanel_events, only
 
@@ -85,35 +85,35 @@ def test_two_deliveries_of_one_hour_wait_for_each_other_and_send_once(mixpanel: 
     assert len(mixpanel_events(mixpanel_app, "raw")) == 50
 
 
-def test_waiting_for_another_delivery_is_bounded_and_says_for_whom(mixpanel: World) -> None:
+def test_waiting_for_another_delivery_is_bounded_and_says_how_to_find_it(mixpanel: World) -> None:
     mixpanel.put(events(1))
-    with lock_hours(mixpanel.ledger, [HOUR], timeout_seconds=1):
-        with pytest.raises(RetryableError, match=r"another delivery \(process \d+\) is working on this hour"):
-            mixpanel.deliver(lock_timeout_seconds=0)
-        # Another hour is free.
-        assert mixpanel.deliver([HOUR.shift(1)], lock_timeout_seconds=0)
+    with one_delivery(mixpanel.ledger, timeout_seconds=1):
+        with pytest.raises(RetryableError, match="another delivery to the same destination is under way") as caught:
+            mixpanel.deliver([HOUR.shift(1)], lock_timeout_seconds=0)
+        assert ".delivering" in str(caught.value)
+        # Another destination's ledger is another one's.
+        with one_delivery(Ledger(mixpanel.lake, "shop", "posthog"), timeout_seconds=0):
+            pass
     assert only(mixpanel.deliver(lock_timeout_seconds=0)).delivered == 1
 
 
-def test_a_finished_hour_is_free_while_the_run_goes_on(mixpanel: World) -> None:
-    hours = [HOUR, HOUR.shift(1)]
-    mixpanel.options = {"parallel_requests": 1}
-    mixpanel.put([Event(entity=hour.key, hour=hour) for hour in hours])
-    free: list[Hour] = []
-
-    def try_first_hour(result: HourDelivery) -> None:
-        with lock_hours(mixpanel.ledger, [HOUR], timeout_seconds=0):
-            free.append(result.hour)
-
-    mixpanel.deliver(hours, on_hour=try_first_hour)
-    assert free == hours
-
-
-def test_locks_leave_no_files_behind(mixpanel: World) -> None:
-    mixpanel.put(events(1))
-    mixpanel.deliver()
-    folder = Path(mixpanel.lake.ledger_folder("shop", "mixpanel", HOUR))
-    assert [path.name for path in folder.iterdir()] == ["data.parquet"]
+def test_an_event_that_moves_while_it_is_being_sent_is_not_sent_under_a_second_key(
+    mixpanel: World, mixpanel_app: Any
+) -> None:
+    """The trace's first row turns up in the hour before, whose delivery starts while the hour's own is under way."""
+    mixpanel.put([Event("t1", kind="trace", hour=HOUR)])
+    mixpanel_app.state.faults.add(Fault(delay_seconds=2))
+    sent: list[HourDelivery] = []
+    later = threading.Thread(target=lambda: sent.extend(mixpanel.deliver(run="run-a")))
+    later.start()
+    while mixpanel_app.state.faults.pending():
+        time.sleep(0.01)
+    before = HOUR.shift(-1)
+    mixpanel.put([Event("t1", kind="trace", hour=before)])
+    sent.extend(mixpanel.deliver([before], run="run-b"))
+    later.join()
+    assert [result.sent for result in sent] == [1, 1]
+    assert len(mixpanel_events(mixpanel_app, "query")) == 1
 
 
 def test_no_secret_reaches_the_ledger_the_logs_or_an_error(
