@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lf_dagster.errors import FatalError
+from lf_dagster.lake.arrays import numbers
 from lf_dagster.lake.pages import PageStore
 from lf_dagster.lake.schema import EXTRACT_SCHEMA, facts_of
 from lf_dagster.lake.versions import connect
@@ -94,7 +95,7 @@ class HeldExtract:
         known = [name for name in _TEXT_COLUMNS if name in self._columns]
         position = 0
         for batch in self._file.iter_batches(_TEXTS_AT_ONCE, columns=known):
-            positions = pa.array(range(position, position + batch.num_rows), pa.int64())
+            positions = numbers(range(position, position + batch.num_rows))
             columns = [_column(batch, name) for name in _TEXT_COLUMNS]
             yield pa.RecordBatch.from_arrays([*columns, positions], schema=TEXT_SCHEMA)
             position += batch.num_rows
@@ -108,7 +109,7 @@ class HeldExtract:
         for batch in self._file.iter_batches(_KEYS_AT_ONCE, columns=wanted):
             rows, ids = batch.num_rows, batch.column("id")
             marked = batch.column(_MARK).is_valid() if _MARK in wanted else pa.repeat(pa.scalar(False), rows)
-            positions = pa.array(range(position, position + rows), pa.int64())
+            positions = numbers(range(position, position + rows))
             keys = pa.RecordBatch.from_arrays([ids, positions, marked], schema=_KEY_SCHEMA)
             yield keys.filter(_comparable(keys, batch.column("trace_id"))) if other_path else keys
             position += rows

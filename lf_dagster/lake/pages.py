@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
+from lf_dagster.lake.arrays import moment
 from lf_dagster.lake.schema import EXTRACT_SCHEMA
 
 
@@ -31,10 +33,11 @@ class PageStore:
         self._memory: dict[int, pa.RecordBatch] = {}
         self._memory_bytes = 0
         self._spilled: dict[int, tuple[int, int]] = {}
-        self._files: list[pa.MemoryMappedFile] = []
+        self._files: list[pa.OSFile] = []
         self._readers: dict[tuple[int, tuple[str, ...] | None], pa.ipc.RecordBatchFileReader] = {}
         self._paths: list[Path] = []
         self._refs: list[PageRef] = []
+        self._ids: list[np.ndarray] = []
         self.rows = 0
 
     @property
@@ -45,15 +48,21 @@ class PageStore:
         """Take a page that is sorted by event_time descending and has rows."""
         times = page.column("event_time")
         number = len(self._refs)
-        self._refs.append(PageRef(number, page.num_rows, times[0].as_py(), times[-1].as_py()))
+        self._refs.append(PageRef(number, page.num_rows, moment(times[0]), moment(times[-1])))
+        self._ids.append(np.fromiter(map(hash, page.column("id").to_pylist()), np.int64, page.num_rows))
         self.rows += page.num_rows
         self._memory[number] = page
         self._memory_bytes += page.nbytes
         if self._memory_bytes > self._limit:
             self._spill()
 
+    def ids_differ(self) -> bool:
+        """Whether no two rows have the same id. Judged by hashes: yes is certain, no may rarely be wrong."""
+        hashes = np.sort(np.concatenate(self._ids)) if self._ids else np.empty(0, np.int64)
+        return not bool(np.any(hashes[1:] == hashes[:-1]))
+
     def replace(self, ref: PageRef, page: pa.RecordBatch) -> None:
-        """Put other rows in the place of a page: as many, with the same event times. `finish` comes after it again."""
+        """Put other rows in the place of a page, of the same ids and times. `finish` comes after it again."""
         old = self._memory.pop(ref.number, None)
         self._memory_bytes += page.nbytes - (0 if old is None else old.nbytes)
         self._memory[ref.number] = page
@@ -104,6 +113,6 @@ class PageStore:
                 writer.write_batch(page)
                 self._spilled[number] = (len(self._paths), index)
         self._paths.append(path)
-        self._files.append(pa.memory_map(str(path)))
+        self._files.append(pa.OSFile(str(path)))
         self._memory = {}
         self._memory_bytes = 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lf_dagster.lake.arrays import numbers, repeated
 from lf_dagster.lake.pages import PageRef, PageStore
 from lf_dagster.lake.schema import EXTRACT_SCHEMA
 
@@ -47,7 +48,7 @@ Outdated = Mapping[int, Sequence[int]]
 
 def outdated_rows(pages: PageStore, refs: Sequence[PageRef], *, scratch: Path) -> Outdated:
     """Rows that are not the newest version of their id."""
-    if not refs:
+    if pages.ids_differ():
         return {}
     outdated = _outdated_by_duckdb(pages, refs, scratch) if pages.is_spilled else _outdated_by_arrow(pages, refs)
     found: dict[int, list[int]] = {}
@@ -71,9 +72,6 @@ def in_time_order(
 
 def _outdated_by_arrow(pages: PageStore, refs: Sequence[PageRef]) -> list[tuple[int, int]]:
     table = pa.Table.from_batches(_versions(pages, refs), _VERSION_SCHEMA)
-    ids = table.column("id")
-    if pc.call_function("count_distinct", [ids]).as_py() == len(ids):
-        return []
     newest_first = [(name, "descending") for name in ("updated_at", "event_time", "page", "row")]
     ordered = table.sort_by([("id", "ascending"), *newest_first]).combine_chunks()
     ids = ordered.column("id")
@@ -83,12 +81,10 @@ def _outdated_by_arrow(pages: PageStore, refs: Sequence[PageRef]) -> list[tuple[
 
 
 def _outdated_by_duckdb(pages: PageStore, refs: Sequence[PageRef], scratch: Path) -> list[tuple[int, int]]:
-    """Most hours hold each id once: a pass over 8 bytes of each says so, and only what repeats is looked at whole."""
+    """Few ids repeat: a pass over 8 bytes of each finds them, and only these are looked at whole."""
     with connect(scratch) as con:
         con.register("incoming", pa.RecordBatchReader.from_batches(_VERSION_SCHEMA, _versions(pages, refs)))
         con.execute("CREATE TABLE twice AS SELECT hash(id) AS key FROM incoming GROUP BY key HAVING count(*) > 1")
-        if con.execute("SELECT count(*) FROM twice").fetchall() == [(0,)]:
-            return []
         con.register("incoming", pa.RecordBatchReader.from_batches(_VERSION_SCHEMA, _versions(pages, refs)))
         con.execute("CREATE TABLE versions AS SELECT * FROM incoming WHERE hash(id) IN (SELECT key FROM twice)")
         return con.execute(_OUTDATED).fetchall()
@@ -102,14 +98,14 @@ def _versions(pages: PageStore, refs: Iterable[PageRef]) -> Iterator[pa.RecordBa
 
 
 def _numbers(ref: PageRef, page: pa.RecordBatch) -> list[pa.Array]:
-    return [pa.repeat(pa.scalar(ref.number, pa.int64()), page.num_rows), pa.array(range(page.num_rows), pa.int64())]
+    return [repeated(ref.number, page.num_rows), numbers(range(page.num_rows))]
 
 
 def _without(page: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
     if not rows:
         return page
     left_out = set(rows)
-    return page.take(pa.array([row for row in range(page.num_rows) if row not in left_out], pa.int64()))
+    return page.take(numbers([row for row in range(page.num_rows) if row not in left_out]))
 
 
 def _sorted_by_arrow(numbered: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

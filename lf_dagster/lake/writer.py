@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from typing_extensions import Self
 
+from lf_dagster.lake.arrays import moment, numbers
 from lf_dagster.lake.deletions import DeletionRule, check_same_project
 from lf_dagster.lake.gone import keep_gone_metadata, without_gone_metadata
 from lf_dagster.lake.held import HeldExtract, Missing
@@ -110,10 +111,10 @@ class ExtractWriter:
         if page.num_rows == 0:
             return
         ordered = _newest_first(page)
-        newest: datetime | None = pc.call_function("max", [page.column("updated_at")]).as_py()
+        newest = pc.call_function("max", [page.column("updated_at")])
         with self._lock:
-            if newest is not None:
-                self._max_updated_at = max(newest, self._max_updated_at or newest)
+            if newest.is_valid:
+                self._max_updated_at = max(moment(newest), self._max_updated_at or moment(newest))
             self._pages.add(ordered)
 
     def set_facts(self, **facts: Any) -> None:
@@ -181,7 +182,7 @@ def _newest_first(page: pa.RecordBatch) -> pa.RecordBatch:
     descending = pc.call_function("greater_equal", [times[:-1], times[1:]])
     if pc.call_function("all", [descending]).as_py():
         return page
-    numbered = pa.table({"time": times, "row": pa.array(range(page.num_rows), pa.int64())})
+    numbered = pa.table({"time": times, "row": numbers(range(page.num_rows))})
     return page.take(numbered.sort_by([("time", "descending"), ("row", "ascending")]).column("row").combine_chunks())
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from lf_dagster.config import SourceApp
+from lf_dagster.source.marks import Mark
 
 SESSION_KEYS = ("$mixpanel_session_id", "$posthog_session_id")
 """Metadata keys that feed event properties."""
@@ -31,17 +32,23 @@ APP_KEYS: Mapping[SourceApp, tuple[str, ...]] = {
 """Metadata keys that tables of source apps are made from and that can be long. Keys that hold content (`query`,
 `preset_response`, `tool_inputs`, `tool_outputs`, `tool_parameters`) come whole with the rows' inputs and outputs."""
 
-# What the bytes of an app's row have, whichever of the rules below it follows: the first pattern where the row has one
-# of APP_KEYS, else one of them. They begin with bytes that are rare in rows, which makes looking for them fast.
-_PATTERNS: Mapping[SourceApp, tuple[re.Pattern[bytes], ...]] = {
+# What the bytes of an app's row have, whichever of the rules below it follows: the first mark where the row has one of
+# APP_KEYS, else one of them. They begin with bytes that are rare in rows.
+_MARKS: Mapping[SourceApp, tuple[Mark, ...]] = {
     "dify": (
-        re.compile(
-            rb'_(?:(?<="workflow_)run_id"|(?<="from_)source"|(?<="preset_)response"|(?<="tool_)config"'
-            rb'|(?<="generate_)(?:conversation_)?name")'
+        Mark(
+            re.compile(
+                rb'_(?:(?<="workflow_)run_id"|(?<="from_)source"|(?<="preset_)response"|(?<="tool_)config"'
+                rb'|(?<="generate_)(?:conversation_)?name")'
+            ),
+            (b"_ru", b"_so", b"_re", b"_co", b"_na"),
         ),
-        re.compile(rb'"dify'),
+        Mark(re.compile(rb'dify(?<="dify)'), (b"dif",)),
     ),
-    "librechat": (re.compile(rb'"messageId"'), re.compile(rb'"librechat"')),
+    "librechat": (
+        Mark(re.compile(rb'messageId"(?<="messageId")'), (b"mes",)),
+        Mark(re.compile(rb'hat"(?<="librechat")'), (b"hat",)),
+    ),
 }
 _DIFY_TITLES = ("generate_conversation_name", "generate_name")
 _LIBRECHAT_RUNS = ("AgentRun", "TitleRun", "MemoryRun")
@@ -63,9 +70,9 @@ class RowMarks(msgspec.Struct, rename="camel", gc=False):
 read_marks = msgspec.json.Decoder(RowMarks).decode
 
 
-def patterns_of(apps: Sequence[SourceApp], *, with_app_keys: bool = False) -> list[re.Pattern[bytes]]:
+def marks_of(apps: Sequence[SourceApp], *, with_app_keys: bool = False) -> list[Mark]:
     """Every row of one of the apps has one of these; `with_app_keys`: every one that has APP_KEYS. Others may too."""
-    return [pattern for app in apps for pattern in _PATTERNS[app][: 1 if with_app_keys else None]]
+    return [mark for app in apps for mark in _MARKS[app][: 1 if with_app_keys else None]]
 
 
 def app_of(row: RowMarks, apps: Sequence[SourceApp]) -> SourceApp | None:

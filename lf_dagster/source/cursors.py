@@ -15,6 +15,7 @@ import msgspec
 import pyarrow as pa
 
 from lf_dagster.hours import iso
+from lf_dagster.lake.arrays import moment
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def observation_cursor(place: Place) -> str:
 def place_of(rows: pa.RecordBatch, index: int) -> Place:
     """Place of one row of a page."""
     return Place(
-        rows.column("event_time")[index].as_py(),
+        moment(rows.column("event_time")[index]),
         rows.column("trace_id")[index].as_py() or "",
         rows.column("id")[index].as_py(),
     )

@@ -16,9 +16,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import pyarrow as pa
 
 from lf_dagster.config import SourceApp
-from lf_dagster.source.apps import APP_KEYS, SESSION_KEYS, RowMarks, app_of, patterns_of, read_marks
+from lf_dagster.source.apps import APP_KEYS, SESSION_KEYS, RowMarks, app_of, marks_of, read_marks
 from lf_dagster.source.client import LangfuseClient
 from lf_dagster.source.feeds import CONTENT_LIMIT, Feed
+from lf_dagster.source.marks import Mark
 from lf_dagster.source.reread import with_rows_read_again
 from lf_dagster.source.work import Work
 
@@ -56,13 +57,15 @@ class PageText:
         self._first = self._offsets[0]
         self._bytes = memoryview(data or b"")[self._first : self._offsets[-1]]
 
-    def has(self, patterns: Iterable[re.Pattern[bytes]]) -> bool:
-        return any(pattern.search(self._bytes) for pattern in patterns)
+    def has(self, marks: Iterable[Mark]) -> bool:
+        return any(True for _ in self._places(marks))
 
-    def rows_with(self, patterns: Iterable[re.Pattern[bytes]]) -> set[int]:
-        """Rows in which one of the patterns is found."""
-        found = itertools.chain.from_iterable(pattern.finditer(self._bytes) for pattern in patterns)
-        return {bisect.bisect_right(self._offsets, at.start() + self._first) - 1 for at in found}
+    def rows_with(self, marks: Iterable[Mark]) -> set[int]:
+        """Rows in which one of the marks is found."""
+        return {bisect.bisect_right(self._offsets, place + self._first) - 1 for place in self._places(marks)}
+
+    def _places(self, marks: Iterable[Mark]) -> Iterator[int]:
+        return itertools.chain.from_iterable(mark.places(self._bytes) for mark in marks)
 
     def marks(self, rows: Collection[int]) -> Iterator[tuple[int, RowMarks]]:
         """These rows, ascending, with what tells their writer."""
@@ -71,22 +74,34 @@ class PageText:
 
 def rows_of_apps(page: PageText, apps: Sequence[SourceApp]) -> list[int]:
     """Rows that one of the apps wrote."""
-    return [row for row, found in page.marks(page.rows_with(patterns_of(apps))) if app_of(found, apps)]
+    return [row for row, found in page.marks(page.rows_with(marks_of(apps))) if app_of(found, apps)]
 
 
 def rows_with_cut_value(page: PageText, apps: Sequence[SourceApp], *, but_not: Collection[int] = ()) -> list[int]:
     """Rows whose metadata has a value that matters with exactly 200 characters, other than rows that are whole."""
-    long = page.rows_with([_long_value(SESSION_KEYS)])
-    if page.has(patterns_of(apps, with_app_keys=True)):
+    long = page.rows_with([_LONG_SESSION])
+    if page.has(marks_of(apps, with_app_keys=True)):
         long |= page.rows_with([_long_value(tuple(key for app in apps for key in APP_KEYS[app]))])
     return [row for row, found in page.marks(long.difference(but_not)) if _has_cut_value(found, apps)]
 
 
+def _key_with_long_text(key: bytes, keys: Sequence[str]) -> re.Pattern[bytes]:
+    """A text of 200 code points or more, each of which takes at least a byte or an escape."""
+    names = b"|".join(re.escape(name.encode()) for name in keys)
+    # Most texts are short and plain: a run of plain bytes is cheap to count.
+    long = rb'(?:[^"\\]{%d}|(?=[^"]*\\)(?:[^"\\]|\\.){%d})' % (CUT_LENGTH, CUT_LENGTH)
+    return re.compile(rb'%b":"%b' % (key % names, long), re.DOTALL)
+
+
+_LONG_SESSION = Mark(
+    _key_with_long_text(rb'(?<=")(?:%b)', SESSION_KEYS), tuple(key[:3].encode() for key in SESSION_KEYS)
+)
+
+
 @functools.cache
-def _long_value(keys: tuple[str, ...]) -> re.Pattern[bytes]:
-    """One of the keys with a text of 200 code points or more, each of which takes at least a byte or an escape."""
-    names = b"|".join(re.escape(key.encode()) for key in keys)
-    return re.compile(rb'"(?:%b)":"(?:[^"\\]|\\.){%d}' % (names, CUT_LENGTH), re.DOTALL)
+def _long_value(keys: tuple[str, ...]) -> Mark:
+    """One of the keys with a long text."""
+    return Mark(_key_with_long_text(rb'"(?:%b)', keys), tuple({f'"{key}"'[:3].encode() for key in keys}))
 
 
 def _has_cut_value(row: RowMarks, apps: Sequence[SourceApp]) -> bool:

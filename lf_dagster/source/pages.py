@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lf_dagster.lake import EXTRACT_SCHEMA
+from lf_dagster.lake.arrays import moment, texts
 
 
 class _Observation(msgspec.Struct, rename="camel", gc=False):
@@ -120,11 +121,11 @@ class Page:
 
     @property
     def first_time(self) -> datetime:
-        return self.rows.column("event_time")[0].as_py()
+        return moment(self.rows.column("event_time")[0])
 
     @property
     def last_time(self) -> datetime:
-        return self.rows.column("event_time")[-1].as_py()
+        return moment(self.rows.column("event_time")[-1])
 
     @property
     def is_newest_first(self) -> bool:
@@ -160,12 +161,12 @@ def _parse(body: bytes, shape: RowShape) -> Page:
     created = _times(rows, "created_at")
     batch = pa.RecordBatch.from_arrays(
         [
-            pa.array(map(attrgetter("id"), rows), pa.string(), size=len(rows)),
-            pa.array(shape.traces(rows), pa.string(), size=len(rows)),
+            texts([row.id for row in rows]),
+            texts(list(shape.traces(rows))),
             times,
             _times(rows, "updated_at"),
-            pa.repeat(pa.scalar(shape.read_path, pa.string()), len(rows)),
-            _texts(objects.data),
+            texts([shape.read_path] * len(rows)),
+            _bodies(objects.data),
             pa.nulls(len(rows), pa.timestamp("us", tz="UTC")),
             pa.nulls(len(rows), pa.string()),
         ],
@@ -175,23 +176,22 @@ def _parse(body: bytes, shape: RowShape) -> Page:
 
 
 def _times(rows: Sequence[Any], name: str) -> pa.Array:
-    texts = pa.array(map(attrgetter(name), rows), pa.string(), size=len(rows))
     try:
-        return texts.cast(pa.timestamp("us", tz="UTC"))
+        return texts(list(map(attrgetter(name), rows))).cast(pa.timestamp("us", tz="UTC"))
     except pa.ArrowInvalid as error:
         raise msgspec.ValidationError(f"not a time in `{name}`: {error}") from None
 
 
-def _texts(objects: Sequence[msgspec.Raw]) -> pa.StringArray:
+def _bodies(objects: Sequence[msgspec.Raw]) -> pa.StringArray:
     """The objects' bytes as one Arrow array: joined once, cut by offsets."""
     offsets = array.array("i", accumulate(map(len, objects), initial=0))
     joined = b"".join(objects)
-    texts = pa.StringArray.from_buffers(len(objects), pa.py_buffer(offsets), pa.py_buffer(joined))
+    bodies = pa.StringArray.from_buffers(len(objects), pa.py_buffer(offsets), pa.py_buffer(joined))
     try:
-        texts.validate(full=True)
+        bodies.validate(full=True)
     except pa.ArrowInvalid as error:
         raise msgspec.DecodeError(str(error)) from None
-    return texts
+    return bodies
 
 
 def _max_lateness(created: pa.Array, times: pa.Array) -> timedelta | None:
