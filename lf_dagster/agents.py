@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -22,7 +23,7 @@ class AgentSettings(BaseModel):
     metadata_keys: tuple[str, ...] = Field(
         default=NAME_KEYS, description="Metadata keys that hold an agent's name, the first that is there wins."
     )
-    name_patterns: tuple[str, ...] = Field(
+    name_patterns: tuple[Annotated[str, Field(json_schema_extra={"pattern": r"\(\?P<agent>"})], ...] = Field(
         default=NAME_PATTERNS,
         description="Regular expressions (RE2) for the whole name of a trace or of one of its observations, each with "
         "a group named `agent`. `(?P<agent>.+) run` is not among the default ones.",

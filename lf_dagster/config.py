@@ -7,18 +7,20 @@ environment variable that holds the secret, and `secret()` reads it when it is n
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
 from lf_dagster.agents import AgentSettings
 from lf_dagster.environment import Sources, environment_settings, sources_of
 from lf_dagster.errors import ConfigError
+from lf_dagster.fields import Origin, Owner, ProjectName, Time, VariableName
+from lf_dagster.kinds import EXTRA_EVENTS as EXTRA_EVENTS  # noqa: PLC0414 - part of this module's interface
+from lf_dagster.kinds import EventKind, ExtraEvent, LlmAnalytics, kinds_shipped
 from lf_dagster.policies import PolicySettings
+from lf_dagster.profiles import ProfileSettings
 
 DEFAULT_HOST = "https://cloud.langfuse.com"
 DEFAULT_START = "2026-01-01-00:00"
@@ -36,15 +38,6 @@ LANGFUSE_INTERNAL_ENVIRONMENTS = (
 )
 
 ReadPath = Literal["v2", "legacy"]
-ExtraEvent = Literal[
-    "agent_run", "session",
-    "dify_workflow_run", "dify_workflow_node", "dify_message", "dify_moderation", "dify_retrieval", "dify_tool_call",
-    "dify_suggested_questions", "dify_conversation_named",
-    "librechat_turn", "librechat_tool_call", "librechat_conversation", "librechat_feedback",
-]  # fmt: skip
-"""Kinds of events that Langfuse's own integrations do not have; made on request."""
-EventKind = Literal["trace", "generation", "score", "observation", ExtraEvent]
-EXTRA_EVENTS: tuple[ExtraEvent, ...] = get_args(ExtraEvent)
 Compatibility = Literal["documented", "native"]
 SourceApp = Literal["dify", "librechat"]
 
@@ -60,22 +53,8 @@ def secret(variable: str, *, env: Mapping[str, str] = os.environ) -> str:
     return value
 
 
-def _origin(value: str) -> str:
-    text = value.strip().rstrip("/")
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"not a URL with http:// or https://: {value!r}")
-    return text
-
-
-def _name(value: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", value):
-        raise ValueError(f"not a project name: {value!r}; use lower-case letters, digits and _, starting with a letter")
-    return value
-
-
-Origin = Annotated[str, AfterValidator(_origin)]
-ProjectName = Annotated[str, AfterValidator(_name)]
+_HOUR_DIVISORS: list[Any] = [0, *(minutes for minutes in range(1, 31) if 60 % minutes == 0)]
+HourAge = Annotated[int, Field(json_schema_extra={"exclusiveMinimum": 0})]
 
 
 class Settings(BaseModel):
@@ -88,8 +67,12 @@ class LangfuseSettings(Settings):
     """How to read one Langfuse project."""
 
     host: Origin = Field(DEFAULT_HOST, description="Origin of the Langfuse deployment.")
-    public_key_env: str = Field("LANGFUSE_PUBLIC_KEY", description="Name of the variable that holds the public key.")
-    secret_key_env: str = Field("LANGFUSE_SECRET_KEY", description="Name of the variable that holds the secret key.")
+    public_key_env: VariableName = Field(
+        "LANGFUSE_PUBLIC_KEY", description="Name of the variable that holds the public key."
+    )
+    secret_key_env: VariableName = Field(
+        "LANGFUSE_SECRET_KEY", description="Name of the variable that holds the secret key."
+    )
     check_key_prefixes: bool = Field(
         True, description="Refuse keys that do not begin with pk-lf- and sk-lf-; off for keys of your own choice."
     )
@@ -149,7 +132,7 @@ class DestinationSettings(Settings):
     filters: Filters = Field(default_factory=Filters)  # pyright: ignore[reportArgumentType]
     properties: tuple[str, ...] | None = Field(None, description="Send only these properties (wire names).")
     exclude_properties: tuple[str, ...] = Field((), description="Never send these properties (wire names).")
-    hash_user_ids_env: str | None = Field(
+    hash_user_ids_env: VariableName | None = Field(
         None, description="Name of the variable with a salt; when given, user ids are sent as salted SHA-256."
     )
     parallel_requests: int = Field(4, ge=1, le=20, description="Requests in flight at once.")
@@ -167,8 +150,10 @@ class MixpanelSettings(DestinationSettings):
 
     region: Literal["us", "eu", "in"] = Field("us", description="Data residency of the Mixpanel project.")
     host: Origin | None = Field(None, description="Overrides the region's ingestion origin.")
-    project_token_env: str = Field("MIXPANEL_PROJECT_TOKEN", description="Variable with the project token.")
-    service_account_env: str | None = Field(None, description="Variable with `user:secret` of a service account.")
+    project_token_env: VariableName = Field("MIXPANEL_PROJECT_TOKEN", description="Variable with the project token.")
+    service_account_env: VariableName | None = Field(
+        None, description="Variable with `user:secret` of a service account."
+    )
     project_id: str | None = Field(None, description="Mandatory with a service account.")
     api_host: Origin | None = Field(None, description="Overrides the region's origin of the management API.")
     batch_events: int = Field(2000, ge=1, le=2000, description="Events per request; Mixpanel's limit is 2000.")
@@ -178,18 +163,26 @@ class MixpanelSettings(DestinationSettings):
         description="resend: a changed event is sent again under its key, reports usually show the newest copy; keep: "
         "what Mixpanel has stays as it is.",
     )
+    profiles: bool | ProfileSettings = Field(False, description="Also keep a profile per user: true, or how.")
+
+    @property
+    def kept_profiles(self) -> ProfileSettings | None:
+        """How profiles are kept; None: they are not."""
+        if isinstance(self.profiles, ProfileSettings):
+            return self.profiles
+        return ProfileSettings.model_validate({}) if self.profiles else None
 
 
 class PosthogSettings(DestinationSettings):
     """PostHog capture."""
 
     host: Origin = Field("https://us.i.posthog.com", description="Capture origin: US, EU or your own.")
-    api_key_env: str = Field("POSTHOG_API_KEY", description="Variable with the project API key (phc_...).")
+    api_key_env: VariableName = Field("POSTHOG_API_KEY", description="Variable with the project API key (phc_...).")
     api_host: Origin | None = Field(
         None, description="Origin of the app and its private API; default: the capture origin without its `i.`."
     )
     project_id: str | None = Field(None, description="The project's number, for the private API.")
-    personal_api_key_env: str = Field(
+    personal_api_key_env: VariableName = Field(
         "POSTHOG_PERSONAL_API_KEY", description="Variable with the personal API key (phx_...) for the private API."
     )
     protocol: Literal["auto", "v1", "batch"] = Field("auto", description="Capture V1 where served, else /batch/.")
@@ -199,6 +192,17 @@ class PosthogSettings(DestinationSettings):
         "keep",
         description="keep: events that were deleted in Langfuse stay; tombstone: they are replaced by one that has no "
         "property but `langfuse_deleted`.",
+    )
+    llm_analytics: LlmAnalytics = Field(
+        "off",
+        description="Events of PostHog's LLM analytics ($ai_generation, $ai_trace ...): beside the `langfuse ...` "
+        "events, or instead of those of traces, generations, scores and observations.",
+    )
+    llm_content: bool = Field(
+        False, description="Inputs and outputs in the events of LLM analytics; needs `langfuse.content`."
+    )
+    llm_providers: dict[str, str] = Field(
+        {}, description="Provider by pattern of the model's name ($ai_provider), where no metadata names one."
     )
 
 
@@ -210,7 +214,7 @@ class ReconcileSettings(Settings):
         168, ge=1, le=960, description="How far back hours are compared with Langfuse: changes of older hours are seen "
         "by a rerun that somebody asks for."
     )  # fmt: skip
-    revisit_hours: tuple[int, ...] = Field(
+    revisit_hours: tuple[HourAge, ...] = Field(
         (3, 24, 168),
         description="Ages at which an hour is read again, since edits leave no trace that could be asked for.",
     )
@@ -256,7 +260,7 @@ class ProjectSettings(Settings):
     langfuse: LangfuseSettings = Field(default_factory=LangfuseSettings)  # pyright: ignore[reportArgumentType]
     mixpanel: MixpanelSettings | None = None
     posthog: PosthogSettings | None = None
-    start: str = Field(DEFAULT_START, description="First hour, e.g. 2026-10-01-00:00 (UTC).")
+    start: Time = Field(DEFAULT_START, description="First hour, e.g. 2026-10-01-00:00 (UTC).")
     data: str = Field("data", description="Folder or Arrow/fsspec URL of the lake (extracts and ledgers).")
     warehouse: str | None = Field(None, description="DuckDB file; default: <data>/warehouse.duckdb.")
     compatibility: Compatibility = Field(
@@ -290,9 +294,10 @@ class ProjectSettings(Settings):
     schedule_minute: int = Field(30, ge=0, le=59, description="Minute at which the hour just ended is run.")
     sync_every_minutes: int | None = Field(
         None, ge=0, le=30, description="Minutes between reads of the hour that is under way: 1 to 30, a divisor of 60. "
-        "None or 0: an hour is read once it is over."
+        "None or 0: an hour is read once it is over.",
+        json_schema_extra={"enum": _HOUR_DIVISORS},
     )  # fmt: skip
-    owners: tuple[str, ...] = Field((), description="Dagster owners: `team:name` or an e-mail address.")
+    owners: tuple[Owner, ...] = Field((), description="Dagster owners: `team:name` or an e-mail address.")
     _sources: Sources = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
@@ -301,6 +306,12 @@ class ProjectSettings(Settings):
             app = kind.partition("_")[0]
             if app in get_args(SourceApp) and app not in self.source_apps:
                 raise ValueError(f"extra_events has {kind}, but source_apps has no {app}")
+        return self
+
+    @model_validator(mode="after")
+    def _llm_content_is_read(self) -> Self:
+        if self.posthog and self.posthog.llm_content and not self.langfuse.content:
+            raise ValueError("posthog.llm_content sends inputs and outputs, which langfuse.content does not read")
         return self
 
     @field_validator("start")
@@ -330,9 +341,13 @@ class ProjectSettings(Settings):
 
     @property
     def event_kinds(self) -> tuple[EventKind, ...]:
-        kinds: tuple[EventKind, ...] = ("trace", "generation", "score")
-        kinds = (*kinds, "observation") if self.observation_events else kinds
-        return (*kinds, *(kind for kind in EXTRA_EVENTS if kind in self.extra_events))
+        """Kinds of events that are made, for whichever destination."""
+        return tuple(dict.fromkeys((*self.kinds_for("mixpanel"), *self.kinds_for("posthog"))))
+
+    def kinds_for(self, destination: str) -> tuple[EventKind, ...]:
+        """Kinds of events that a destination is sent."""
+        analytics = self.posthog.llm_analytics if destination == "posthog" and self.posthog else "off"
+        return kinds_shipped(self.extra_events, observations=self.observation_events, llm_analytics=analytics)
 
     @property
     def destinations(self) -> dict[str, MixpanelSettings | PosthogSettings]:
@@ -367,8 +382,10 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explain(error: Any) -> str:
-    lines = [
-        f"{'.'.join(str(part) for part in item['loc']) or 'project'}: {item['msg']} (got {item['input']!r})"
-        for item in error.errors()
-    ]
-    return "settings are not valid:\n  " + "\n  ".join(lines)
+    return "settings are not valid:\n  " + "\n  ".join(_line(item) for item in error.errors())
+
+
+def _line(item: Any) -> str:
+    field = ".".join(str(part) for part in item["loc"]) or "project"
+    # Who puts a secret where its variable's name is due must not find it in a log.
+    return f"{field}: {item['msg']}" + ("" if field.endswith("_env") else f" (got {item['input']!r})")

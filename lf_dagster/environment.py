@@ -50,6 +50,7 @@ _DESTINATION_VARIABLES = {
         "MIXPANEL_HOST": "host",
         "MIXPANEL_HOLD_HOURS": "hold_hours",
         "MIXPANEL_ON_CHANGE": "on_change",
+        "MIXPANEL_PROFILES": "profiles",
         "MIXPANEL_PROJECT_ID": "project_id",
         "MIXPANEL_API_HOST": "api_host",
     },
@@ -57,12 +58,18 @@ _DESTINATION_VARIABLES = {
         "POSTHOG_HOST": "host",
         "POSTHOG_HOLD_HOURS": "hold_hours",
         "POSTHOG_ON_DELETE": "on_delete",
+        "POSTHOG_LLM_ANALYTICS": "llm_analytics",
+        "POSTHOG_LLM_CONTENT": "llm_content",
         "POSTHOG_PROJECT_ID": "project_id",
         "POSTHOG_API_HOST": "api_host",
     },
 }
 
-_LIST_VARIABLES = {"LF_DAGSTER_SOURCE_APPS": "source_apps", "LF_DAGSTER_EXTRA_EVENTS": "extra_events"}
+_LIST_VARIABLES = {
+    "LF_DAGSTER_SOURCE_APPS": "source_apps",
+    "LF_DAGSTER_EXTRA_EVENTS": "extra_events",
+    "LF_DAGSTER_OWNERS": "owners",
+}
 """Comma-separated; set but empty means none."""
 _REVISITS = "LF_DAGSTER_REVISIT_HOURS"
 _EXCLUDED = "LF_DAGSTER_EXCLUDE_ENVIRONMENTS"

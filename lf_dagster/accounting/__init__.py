@@ -3,7 +3,7 @@
 from lf_dagster.accounting.account import COUNTS, HourAccount, ProjectAccount, account, due_hours, needs_by_hour
 from lf_dagster.accounting.audit import Audit, AuditedHour, audit_source, hours_in_horizon, last_audit
 from lf_dagster.accounting.demands import REPORTED_FROM, Demand, Failures, plan_demands
-from lf_dagster.accounting.holdings import Delivery, Holding, closes_at, is_closed, read_holdings
+from lf_dagster.accounting.holdings import BrokenFile, Delivery, Holding, closes_at, is_closed, read_holdings
 from lf_dagster.accounting.identity import SourceIdentity
 from lf_dagster.accounting.lag import allowed_lag, arrived_until, lag_of
 from lf_dagster.accounting.needs import REASONS, Need, State
@@ -15,6 +15,7 @@ __all__ = [
     "REPORTED_FROM",
     "Audit",
     "AuditedHour",
+    "BrokenFile",
     "Delivery",
     "Demand",
     "Failures",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from lf_dagster.accounting.audit import Audit, last_audit
-from lf_dagster.accounting.holdings import Holding, read_holdings
+from lf_dagster.accounting.holdings import BrokenFile, Holding, read_holdings
 from lf_dagster.accounting.needs import Look, Need, State, is_final, needs_of, state_of
 from lf_dagster.config import ProjectSettings
 from lf_dagster.hours import Hour, hour_range, parse_hour
@@ -103,6 +103,11 @@ class ProjectAccount:
             for stream, rows in item.holding.count(name).items():
                 total[stream] = total.get(stream, 0) + rows
         return total
+
+    @property
+    def broken(self) -> list[tuple[Hour, BrokenFile]]:
+        """Files that cannot be read, by hour."""
+        return [(item.hour, file) for item in self.hours for file in item.holding.broken]
 
     def total(self, destination: str, count: str) -> int:
         return sum(item.count(destination, count) for item in self.hours)

@@ -7,6 +7,7 @@ was first seen; what then remains is the source's own affair until its number mo
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,9 +23,11 @@ from lf_dagster.accounting.needs import Look, State, needs_of, state_of
 from lf_dagster.config import ProjectSettings
 from lf_dagster.errors import RateLimited, ReadPathUnavailable
 from lf_dagster.hours import Hour, hour_range, parse_hour
-from lf_dagster.lake import Lake
+from lf_dagster.lake import Lake, is_broken
 from lf_dagster.source import HourNumbers, LangfuseClient, legacy_numbers, v2_numbers
 from lf_dagster.warehouse import Warehouse, numbers_by_hour
+
+log = logging.getLogger(__name__)
 
 MOST_LEGACY_CALLS = 60
 HISTORY_DAYS = 90
@@ -245,5 +248,12 @@ def _audited(row: dict[str, Any]) -> AuditedHour:
 
 
 def _read(lake: Lake, path: str) -> pa.Table:
-    with lake.open(path) as file:
-        return pq.read_table(file).cast(AUDIT_SCHEMA)
+    """The audits of a day; none where the file cannot be read, since the next audit knows the same and more."""
+    try:
+        with lake.open(path) as file:
+            return pq.read_table(file).cast(AUDIT_SCHEMA)
+    except (pa.ArrowInvalid, OSError) as error:
+        if not is_broken(error):
+            raise
+        log.warning("%s: these audits cannot be read and are left out: %s", path, error)
+        return AUDIT_SCHEMA.empty_table()

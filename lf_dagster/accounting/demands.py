@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from lf_dagster.accounting.needs import Need, state_of
+from lf_dagster.accounting.needs import BY_HAND, Need, state_of
 from lf_dagster.config import ProjectSettings
 from lf_dagster.hours import ONE_HOUR, Hour, contiguous_blocks, hour_range
 from lf_dagster.warehouse import TRACE_WINDOW_HOURS
@@ -33,11 +33,13 @@ class Failures:
 
 @dataclass(frozen=True)
 class Demand:
-    """One run: contiguous hours, rerun from `layers` on (one of raw, typed, events; or destinations)."""
+    """One run: contiguous hours, rerun from `layers` on (one of raw, typed, events; or destinations), `without` some
+    destinations, to which nothing can be delivered."""
 
     hours: tuple[Hour, ...]
     layers: frozenset[str]
     reasons: tuple[str, ...]
+    without: frozenset[str] = frozenset()
 
 
 def plan_demands(
@@ -52,22 +54,25 @@ def plan_demands(
 ) -> list[Demand]:
     """The runs to ask for at this moment, most urgent first, at most `at_most`.
 
-    Left out: hours that another run is working on (`busy`), hours whose last run failed and which have to wait, and
-    hours that are only touched while hours shortly before them are still missing: they would be touched again.
+    Left out: what no rerun can give (BY_HAND), hours that another run is working on (`busy`), hours whose last run
+    failed and which have to wait, and hours that are only touched while hours shortly before them are still missing:
+    they would be touched again.
     Settled hours ride along where that makes one delivery of several: looking at them costs next to nothing.
     Order: what is stale or undelivered, oldest first; then missing hours, newest day first, so that after a long
     absence today is right before last month is.
     """
+    shut = {hour: frozenset(need.layer for need in found if need.reason in BY_HAND) for hour, found in needs.items()}
+    needs = {hour: tuple(need for need in found if need.reason not in BY_HAND) for hour, found in needs.items()}
     missing = {hour for hour, found in needs.items() if _is_missing(found)}
     ready = {
         hour: found
         for hour, found in needs.items()
         if found and hour not in busy and _may_try(failures.get(hour), now) and not _will_change(hour, found, missing)
     }
-    sizes = {hour: _block_size(settings, failures.get(hour)) for hour in ready}
+    kinds = {hour: _Kind.of(found, settings, failures.get(hour), shut[hour]) for hour, found in ready.items()}
     present = {hour: found for hour, found in ready.items() if hour not in missing}
     history = {hour: ready[hour] for hour in missing & ready.keys()}
-    demands = [*_blocks(present, sizes, settled - busy), *_history(history, sizes)]
+    demands = [*_blocks(present, kinds, settled - busy), *_history(history, kinds)]
     return demands[:at_most]
 
 
@@ -85,26 +90,38 @@ def _will_change(hour: Hour, needs: tuple[Need, ...], missing: set[Hour]) -> boo
     return any(hour.shift(-step) in missing for step in range(1, TRACE_WINDOW_HOURS + 1))
 
 
-def _block_size(settings: ProjectSettings, failed: Failures | None) -> int:
-    """Half as many hours in one run after each failure, so that one bad hour ends up alone."""
-    return max(1, settings.hours_per_run >> (failed.count if failed else 0))
+@dataclass(frozen=True)
+class _Kind:
+    """What hours of one run have in common. `size`: half as many hours in one run after each failure, so that one bad
+    hour ends up alone."""
+
+    layers: frozenset[str]
+    size: int
+    without: frozenset[str]
+
+    @classmethod
+    def of(
+        cls, needs: tuple[Need, ...], settings: ProjectSettings, failed: Failures | None, shut: frozenset[str]
+    ) -> _Kind:
+        size = max(1, settings.hours_per_run >> (failed.count if failed else 0))
+        return cls(frozenset(need.layer for need in needs), size, shut)
 
 
-def _history(needs: Mapping[Hour, tuple[Need, ...]], sizes: Mapping[Hour, int]) -> Iterator[Demand]:
+def _history(needs: Mapping[Hour, tuple[Need, ...]], kinds: Mapping[Hour, _Kind]) -> Iterator[Demand]:
     days = sorted({hour.date for hour in needs}, reverse=True)
     for day in days:
-        yield from _blocks({hour: found for hour, found in needs.items() if hour.date == day}, sizes, frozenset())
+        yield from _blocks({hour: found for hour, found in needs.items() if hour.date == day}, kinds, frozenset())
 
 
 def _blocks(
-    needs: Mapping[Hour, tuple[Need, ...]], sizes: Mapping[Hour, int], settled: frozenset[Hour]
+    needs: Mapping[Hour, tuple[Need, ...]], kinds: Mapping[Hour, _Kind], settled: frozenset[Hour]
 ) -> Iterator[Demand]:
     """Neighbouring hours that need the same layers become one run."""
-    for (layers, size), hours in _alike(sorted(needs), needs, sizes):
-        bridges = settled if layers.isdisjoint(("raw", "typed", "events")) else frozenset[Hour]()
-        for block in contiguous_blocks(_bridged(hours, size, bridges), at_most=size):
+    for kind, alike in groupby(sorted(needs), kinds.__getitem__):
+        bridges = settled if kind.layers.isdisjoint(("raw", "typed", "events")) else frozenset[Hour]()
+        for block in contiguous_blocks(_bridged(list(alike), kind.size, bridges), at_most=kind.size):
             reasons = dict.fromkeys(need.reason for hour in block for need in needs.get(hour, ()))
-            yield Demand(tuple(block), layers, tuple(reasons))
+            yield Demand(tuple(block), kind.layers, tuple(reasons), kind.without)
 
 
 def _bridged(hours: Sequence[Hour], size: int, bridges: frozenset[Hour]) -> list[Hour]:
@@ -119,12 +136,3 @@ def _bridged(hours: Sequence[Hour], size: int, bridges: frozenset[Hour]) -> list
             first = hour
         found.append(hour)
     return found
-
-
-def _alike(
-    hours: Sequence[Hour], needs: Mapping[Hour, tuple[Need, ...]], sizes: Mapping[Hour, int]
-) -> Iterable[tuple[tuple[frozenset[str], int], list[Hour]]]:
-    def kind(hour: Hour) -> tuple[frozenset[str], int]:
-        return frozenset(need.layer for need in needs[hour]), sizes[hour]
-
-    return [(key, list(group)) for key, group in groupby(hours, key=kind)]

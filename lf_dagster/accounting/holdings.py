@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 
 from lf_dagster.config import ProjectSettings
 from lf_dagster.destinations import Ledger
+from lf_dagster.errors import FatalError
 from lf_dagster.hours import Hour
-from lf_dagster.lake import STREAMS, Lake
+from lf_dagster.lake import STREAMS, Lake, UnreadableFile, is_broken
 from lf_dagster.source import streams_of
 from lf_dagster.warehouse import Build, Warehouse, builds_since, extract_identity_of
 
@@ -23,12 +24,45 @@ _REMOTE_READERS = 16
 
 
 @dataclass(frozen=True)
+class BrokenFile:
+    """A file of one hour that cannot be read: the extract of a stream or the ledger of a destination (`of`)."""
+
+    of: str
+    path: str
+    reason: str
+
+    @property
+    def is_ledger(self) -> bool:
+        return self.of not in STREAMS
+
+    @property
+    def what(self) -> str:
+        return f"the ledger of {self.of}" if self.is_ledger else f"the extract of {self.of}"
+
+    @property
+    def remedy(self) -> str:
+        """What becomes of it, and what there is to do."""
+        return _LEDGER_REMEDY if self.is_ledger else _EXTRACT_REMEDY
+
+
+_LEDGER_REMEDY = (
+    "Nothing is sent for this hour there. Restore the file from a backup, or move it away: the hour's events are then "
+    "sent again under the same ids."
+)
+_EXTRACT_REMEDY = (
+    "The hour is read again from Langfuse, and the file put aside. A backup of it has more: rows deleted and metadata "
+    "gone since it was first read."
+)
+
+
+@dataclass(frozen=True)
 class Delivery:
     """What the ledger of one hour says. `facts`: the last merged delivery's (None: there was none); `unmerged`: parts
-    of a delivery that runs, or did not come to its end."""
+    of a delivery that runs, or did not come to its end; `broken`: its merged file, if that cannot be read."""
 
     facts: dict[str, str] | None = None
     unmerged: bool = False
+    broken: BrokenFile | None = None
 
     def count(self, name: str) -> int:
         """A count of the last merged delivery, 0 without one."""
@@ -43,7 +77,8 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Holding:
-    """One hour. `extracts`: facts per stream that has a file; `deliveries`: per destination of the settings.
+    """One hour. `extracts`: facts per stream that has a file; `deliveries`: per destination of the settings;
+    `broken_extracts`: those of its read path that cannot be read.
 
     `closes_at`: the moment from which on a read of the hour is a whole one; None: when it ends.
     """
@@ -54,6 +89,13 @@ class Holding:
     events: Build | None = None
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     closes_at: datetime | None = None
+    broken_extracts: tuple[BrokenFile, ...] = ()
+
+    @property
+    def broken(self) -> list[BrokenFile]:
+        """Every file of the hour that cannot be read."""
+        ledgers = (delivery.broken for delivery in self.deliveries.values())
+        return [*self.broken_extracts, *(file for file in ledgers if file is not None)]
 
     @property
     def extracted_at(self) -> datetime | None:
@@ -82,7 +124,7 @@ def read_holdings(
     settings: ProjectSettings, lake: Lake, warehouse: Warehouse, hours: Sequence[Hour], others: Sequence[Hour] = ()
 ) -> dict[Hour, Holding]:
     """Everything about an unbroken stretch of hours and some others (empty holdings included), and about older hours
-    that are stale or behind.
+    that are stale or behind. A file that cannot be read is part of its hour's holding, not an error.
 
     Raises WarehouseLocked when another process keeps the warehouse busy beyond the lock timeout.
     """
@@ -91,13 +133,15 @@ def read_holdings(
     by_layer = {(build.layer, build.hour): build for build in builds}
 
     def look(hour: Hour) -> Holding:
+        extracts, broken = _extracts(lake, settings.name, hour)
         return Holding(
             hour,
-            _extracts(lake, settings.name, hour),
+            extracts,
             by_layer.get(("typed", hour)),
             by_layer.get(("events", hour)),
             {name: _delivery(Ledger(lake, settings.name, name), hour) for name in settings.destinations},
             closes_at(settings, hour),
+            broken,
         )
 
     return {holding.hour: holding for holding in _map(look, wanted, lake)}
@@ -112,7 +156,8 @@ def closes_at(settings: ProjectSettings, hour: Hour) -> datetime:
 
 def is_closed(settings: ProjectSettings, lake: Lake, hour: Hour) -> bool:
     """Whether the hour's extracts are of a read since it closed."""
-    holding = Holding(hour, _extracts(lake, settings.name, hour), closes_at=closes_at(settings, hour))
+    extracts, _ = _extracts(lake, settings.name, hour)
+    holding = Holding(hour, extracts, closes_at=closes_at(settings, hour))
     return holding.extracted_at is not None
 
 
@@ -137,10 +182,27 @@ def _read_builds(
         return builds_since(con, settings.name, min(hours), others)
 
 
-def _extracts(lake: Lake, project: str, hour: Hour) -> dict[str, dict[str, str]]:
-    found = {stream: lake.extract_facts(project, stream, hour) for stream in STREAMS}
-    return {stream: facts for stream, facts in found.items() if facts is not None}
+def _extracts(lake: Lake, project: str, hour: Hour) -> tuple[dict[str, dict[str, str]], tuple[BrokenFile, ...]]:
+    found: dict[str, dict[str, str]] = {}
+    broken: list[BrokenFile] = []
+    for stream in STREAMS:
+        try:
+            facts = lake.extract_facts(project, stream, hour)
+        except UnreadableFile as error:
+            broken.append(BrokenFile(stream, lake.extract_path(project, stream, hour), str(error.__cause__)))
+            continue
+        if facts is not None:
+            found[stream] = facts
+    read_path = found.get("observations", {}).get("read_path")
+    return found, tuple(file for file in broken if file.of in _streams(read_path))
 
 
 def _delivery(ledger: Ledger, hour: Hour) -> Delivery:
-    return Delivery(ledger.facts(hour), ledger.unfinished(hour))
+    try:
+        return Delivery(ledger.facts(hour), ledger.unfinished(hour))
+    except FatalError as error:
+        cause = error.__cause__
+        if cause is None or not is_broken(cause):
+            raise
+        path = ledger.lake.ledger_path(ledger.project, ledger.destination, hour)
+        return Delivery(None, ledger.unfinished(hour), BrokenFile(ledger.destination, path, str(cause)))

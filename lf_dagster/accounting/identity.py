@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lf_dagster.errors import ConfigError
 from lf_dagster.hours import Hour
-from lf_dagster.lake import Lake
+from lf_dagster.lake import Lake, UnreadableFile
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class SourceIdentity:
 
     @classmethod
     def of(cls, lake: Lake, project: str, hours: Sequence[Hour]) -> SourceIdentity:
-        """Read from the newest hour's extract; ConfigError for an hour that has none."""
+        """Read from the newest hour's extract; ConfigError for an hour that has none, UnreadableFile."""
         for hour in hours:
             if not lake.extract_exists(project, "observations", hour):
                 raise ConfigError(
@@ -32,6 +32,10 @@ class SourceIdentity:
 
     @classmethod
     def newest(cls, lake: Lake, project: str) -> SourceIdentity | None:
-        """Of the newest hour that is extracted; None before the first."""
-        hours = lake.extracted_hours(project, "observations")
-        return cls.of(lake, project, hours[-1:]) if hours else None
+        """Of the newest hour whose extract can be read; None before the first."""
+        for hour in reversed(lake.extracted_hours(project, "observations")):
+            try:
+                return cls.of(lake, project, [hour])
+            except UnreadableFile:
+                continue  # `status` names it
+        return None

@@ -21,6 +21,7 @@ undelivered: a destination does not have it all; settled: none of these at the l
 
 REASONS = {
     "missing": "It was not extracted yet.",
+    "unreadable": "Its extract cannot be read, so it is read again.",
     "unclosed": "It was read while it was under way, and not since.",
     "revisit": "It reached an age at which it is read again.",
     "source_changed": "The last audit saw other numbers in Langfuse than the extract has.",
@@ -33,9 +34,13 @@ REASONS = {
     "events_newer": "Its events were made again since the delivery.",
     "hold_over": "Events were held back until the hour is old enough, and now it is.",
     "trace_known": "Events waited for a trace of an hour that was not extracted; now it is.",
+    "unreadable_ledger": "Its ledger cannot be read: somebody has to restore it or move it away.",
     "retry": "The destination did not take some events for a reason that may pass.",
 }
 """Why an hour is rerun, as run tags and `status` name it."""
+
+BY_HAND = frozenset({"unreadable_ledger"})
+"""Reasons that no rerun can remove."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _BATCHES = (1, 2, 3, 4, 6, 8, 12, 24)
@@ -64,16 +69,11 @@ class Look:
 
 
 def needs_of(holding: Holding, settings: ProjectSettings, look: Look) -> tuple[Need, ...]:
-    """The needs of the first layer that has any; later layers follow from it. Empty for a settled hour."""
-    for found in (
-        _of_extract(holding, settings, look),
-        _of_models(holding),
-        _of_deliveries(holding, settings, look),
-    ):
-        needs = tuple(found)
-        if needs:
-            return needs
-    return ()
+    """The needs of the first layer that has any; later layers follow from it. After them what a rerun cannot give.
+    Empty for a settled hour."""
+    by_hand = tuple(Need(name, "unreadable_ledger") for name, item in holding.deliveries.items() if item.broken)
+    layers = (_of_extract(holding, settings, look), _of_models(holding), _of_deliveries(holding, settings, look))
+    return (*next(filter(None, map(tuple, layers)), ()), *by_hand)
 
 
 def is_final(holding: Holding, settings: ProjectSettings, now: datetime) -> bool:
@@ -99,6 +99,9 @@ def state_of(needs: tuple[Need, ...]) -> State:
 
 def _of_extract(holding: Holding, settings: ProjectSettings, look: Look) -> Iterator[Need]:
     read_at = holding.extracted_at
+    if holding.broken_extracts:
+        yield Need("raw", "unreadable")
+        return
     if read_at is None:
         yield Need("raw", "missing" if holding.read_at is None else "unclosed")
         return
@@ -148,6 +151,8 @@ def _delivery_reason(
 ) -> str | None:
     facts, build = delivery.facts or {}, holding.events
     hold_hours = settings.destinations[name].hold_hours
+    if delivery.broken is not None:
+        return None
     reasons = {
         "undelivered": delivery.facts is None and not delivery.unmerged,
         "unfinished": delivery.unmerged or delivery.count("outstanding") > 0,

@@ -5,13 +5,17 @@ No `from __future__ import annotations` here: Dagster reads the annotations of a
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 
 from lf_dagster.accounting import Audit, audit_source
+from lf_dagster.accounting.audit import AUDIT_SCHEMA
+from lf_dagster.assets.checks import AUDIT_CHECKS, audit_findings
 from lf_dagster.assets.common import asset_key, open_lake, open_warehouse, project_step
 from lf_dagster.assets.heatmap import heat_map
+from lf_dagster.assets.links import docs_page
 from lf_dagster.assets.standing import standing
 from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings
@@ -22,19 +26,39 @@ log = logging.getLogger(__name__)
 _MOST_LISTED = 40
 
 
+_COLUMNS = {
+    "audited_at": "When the audit was made, UTC.",
+    "hour": "The hour, UTC.",
+    "state": "settled, stale, undelivered or missing.",
+    "reasons": "Why it is not settled; docs/reconcile.md lists them.",
+    "extracted_at": "When the extract of the hour was made, UTC.",
+    "compared_at": "When the numbers below were read from Langfuse and set beside ours, UTC.",
+    "matches": "Whether they are the same.",
+    "source_since": "Since which audit Langfuse has given these numbers, UTC.",
+    "source": "Langfuse's numbers: counts, costs (USD) and tokens. From the API's metrics.",
+    "held": "Ours. From observations and scores.",
+}
+
+
 def build_audit_asset(settings: ProjectSettings) -> dg.AssetsDefinition:
     """The asset `[project, source_audit]`, without partitions: each materialisation is one audit."""
 
+    key = asset_key(settings.name, "source_audit")
+
     @dg.asset(
-        key=asset_key(settings.name, "source_audit"),
+        key=key,
         deps=[asset_key(settings.name, f"raw_{stream}") for stream in ("observations", "scores")],
         group_name=settings.name,
         kinds={"langfuse", "parquet"},
         description="Compares every hour of the horizon with Langfuse's own counts, costs and tokens: which hours are "
         "missing, stale (and why) or settled. The history is kept as Parquet below `audit/` in the lake.",
         owners=list(settings.owners),
+        metadata={"dagster/column_schema": _schema(), **docs_page("docs/reconcile.md")},
+        check_specs=[dg.AssetCheckSpec(name, asset=key, description=text) for name, text in AUDIT_CHECKS.items()],
     )
-    def source_audit(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def source_audit(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         lake, now = open_lake(settings), utc_now()
         warehouse = open_warehouse(settings, lake)
         with (
@@ -44,9 +68,21 @@ def build_audit_asset(settings: ProjectSettings) -> dg.AssetsDefinition:
             audit = audit_source(settings, lake, warehouse, client, now=now)
             facts = standing(context.instance, settings, lake, warehouse, now=now)
         _log(settings.name, audit)
-        return dg.MaterializeResult(metadata={**audit_metadata(audit), **facts})
+        yield dg.MaterializeResult(metadata={**audit_metadata(audit), **facts})
+        for name, finding in audit_findings(audit).items():
+            yield dg.AssetCheckResult(
+                check_name=name,
+                passed=finding.passed,
+                metadata=finding.facts,
+                severity=finding.severity,
+                description=finding.text,
+            )
 
     return source_audit
+
+
+def _schema() -> dg.TableSchema:
+    return dg.TableSchema([dg.TableColumn(item.name, str(item.type), _COLUMNS[item.name]) for item in AUDIT_SCHEMA])
 
 
 def audit_metadata(audit: Audit) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from lf_dagster.accounting import AuditedHour
+from lf_dagster.accounting import Audit, AuditedHour
 from lf_dagster.assets.hour_checks import ERROR, WARN, Finding
 from lf_dagster.config import ProjectSettings
 from lf_dagster.destinations import HourDelivery
@@ -76,7 +76,7 @@ def _rejections(done: HourDelivery, allowed: float) -> Finding:
     share = done.rejected / done.events if done.events else 0.0
     facts: dict[str, Any] = {"rejected": done.rejected, "share": round(share, 6), "max_share": allowed}
     if not done.rejected:
-        return Finding(True, "nothing rejected", facts)
+        return Finding(True, f"0 of {done.events} events rejected", facts)
     reason = next((str(item["reason"]) for item in done.first_rejections), "")
     facts["first_reason"] = reason
     text = f"{done.rejected} of {done.events} events rejected, the first as {reason}"
@@ -93,15 +93,39 @@ def _on_time(hour: Hour, settings: ProjectSettings, landed_at: datetime) -> Find
     return Finding(late <= settings.checks.fresh_minutes, text, facts)
 
 
+# Audits
+
+AUDIT_CHECKS = {
+    "matches_langfuse": "No hour that this audit compared is to be read again since its counts, costs or tokens are "
+    "not what Langfuse's metrics say. One that was read since and still differs is Langfuse's own affair."
+}
+
+
+def audit_findings(audit: Audit) -> dict[str, Finding]:
+    """The findings of AUDIT_CHECKS on an audit."""
+    compared = [item for item in audit.hours if item.compared_at == audit.audited_at]
+    differing = [item for item in compared if item.matches is False]
+    again = [item for item in differing if item.state != "settled"]
+    facts = {"compared": len(compared), "differing": len(differing), "to_read_again": len(again)}
+    text = f"{len(differing)} of {len(compared)} compared hours differ from Langfuse's own numbers"
+    if differing:
+        text += f", {len(again)} of those are to be read again"
+    if again:
+        text += f", the first is {again[0].hour.key}"
+    return {"matches_langfuse": Finding(not again, f"{text}; {audit.note}" if audit.note else text, facts)}
+
+
 # Extracts
 
 
 def source_findings(extract: HourExtract, audited: AuditedHour | None) -> dict[str, Finding]:
     """The findings of RAW_CHECKS on an hour's observations; `audited`: the hour in the last audit before the read."""
-    if audited is None or audited.compared_at is None or "observations" not in audited.source:
-        return {"matches_source": Finding(True, "no audit has compared this hour yet")}
     # Rows past the source's retention are kept here although they are no longer returned.
-    returned, counted = extract.rows - extract.kept_expired, int(audited.source["observations"])
+    returned = extract.rows - extract.kept_expired
+    if audited is None or audited.compared_at is None or "observations" not in audited.source:
+        text = f"{returned} rows; no audit has compared this hour yet"
+        return {"matches_source": Finding(True, text, {"returned": returned})}
+    counted = int(audited.source["observations"])
     since = audited.source_since or audited.compared_at
     facts = {
         "returned": returned,
@@ -112,7 +136,7 @@ def source_findings(extract: HourExtract, audited: AuditedHour | None) -> dict[s
     }
     judge = _as_counted if returned == counted else _more_than_counted if returned > counted else _fewer_than_counted
     passed, text = judge(extract, abs(returned - counted), audited.compared_at, since)
-    return {"matches_source": Finding(passed, text, facts)}
+    return {"matches_source": Finding(passed, f"{returned} rows, {text}", facts)}
 
 
 def _as_counted(_extract: HourExtract, _off: int, counted_at: datetime, _since: datetime) -> tuple[bool, str]:

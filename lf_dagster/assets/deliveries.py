@@ -13,6 +13,7 @@ from pydantic import Field
 
 from lf_dagster.accounting import SourceIdentity, closes_at, is_closed
 from lf_dagster.assets.checks import DELIVERY_CHECKS, delivery_findings, newly_complete
+from lf_dagster.assets.columns import destination_columns
 from lf_dagster.assets.common import (
     WAREHOUSE_POOL,
     asset_key,
@@ -22,8 +23,10 @@ from lf_dagster.assets.common import (
     project_step,
     record_hour,
 )
+from lf_dagster.assets.hour_chart import LastHours, hour_chart
 from lf_dagster.assets.hour_checks import HourChecks, check_specs
-from lf_dagster.assets.metadata import PROJECT_NAME, delivery_metadata
+from lf_dagster.assets.links import destination_link, docs_page
+from lf_dagster.assets.metadata import LAST_HOURS, PROJECT_NAME, delivery_metadata
 from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings
 from lf_dagster.destinations import HourDelivery, Ledger, deliver, open_destination, waits_for_traces
@@ -60,17 +63,22 @@ def build_delivery_asset(
     backfill_policy: dg.BackfillPolicy,
 ) -> dg.AssetsDefinition:
     """The asset `[project, destination]`."""
-    key = asset_key(settings.name, destination)
+    key, models = asset_key(settings.name, destination), event_models(settings, destination)
 
     @dg.asset(
         key=key,
-        deps=[asset_key(settings.name, model.name) for model in event_models(settings)],
+        deps=[asset_key(settings.name, model.name) for model in models],
         partitions_def=partitions,
         backfill_policy=backfill_policy,
         group_name=settings.name,
         kinds={destination},
         description=_DESCRIPTIONS[destination] + _FRESHNESS,
         owners=list(settings.owners),
+        metadata={
+            **destination_columns(settings, destination, models),
+            **destination_link(settings, destination),
+            **docs_page("docs/events.md"),
+        },
         pool=WAREHOUSE_POOL,
         check_specs=check_specs(key, DELIVERY_CHECKS, partitions),
         freshness_policy=_freshness(settings),
@@ -111,7 +119,7 @@ def _deliver(
         checks.found(done.hour, delivery_findings(done, settings, landed_at=utc_now(), newly=newly[done.hour]))
 
     with open_destination(destination, settings) as opened:
-        return deliver(
+        delivered = deliver(
             opened,
             project=settings,
             project_id=source.project_id,
@@ -126,6 +134,12 @@ def _deliver(
             waits=waits_for_traces(settings, lake, hours) if config.wait_for_traces else {},
             on_hour=on_hour,
         )
+    # Hours are done in any order, and a picture shows those before it: so only now.
+    last_hours = LastHours(ledger, delivered)
+    for done in delivered:
+        picture = {LAST_HOURS: dg.MetadataValue.md(hour_chart(last_hours.until(done.hour)))}
+        record_hour(context, key, done.hour, picture, at_once=False)
+    return delivered
 
 
 def _newly_complete(settings: ProjectSettings, ledger: Ledger, hour: Hour, run_id: str) -> bool | None:

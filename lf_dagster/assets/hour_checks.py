@@ -79,7 +79,8 @@ class HourChecks:
         """One result per selected check: of the hour, or of all hours of a range. Call it when Dagster has taken the
         asset's materialisations."""
         self._record_hours()
-        single = not self._context.has_partition_key_range
+        # A range of one hour, as the command line asks for it, is that hour.
+        single = len(self._context.partition_keys) == 1
         for name, found in self._found.items():
             yield _result(self._key, name, next(iter(found.values())) if single and found else _summed_up(found))
 

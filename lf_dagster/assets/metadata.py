@@ -10,13 +10,19 @@ from typing import Any
 
 import dagster as dg
 
+from lf_dagster.assets.previews import preview_table
 from lf_dagster.destinations import HourDelivery
-from lf_dagster.source import HourExtract
-from lf_dagster.warehouse import Model
+from lf_dagster.source import SHOWN_COLUMNS, HourExtract
+from lf_dagster.warehouse import FirstRows
 
 PARTITION_ROWS = "dagster/partition_row_count"
 PROJECT_NAME = "project_name"
 """Name of the Langfuse project, as its extract has it: a label."""
+
+FIRST_ROWS = "first_rows"
+"""A glance at what was written, without anything that tells who or what."""
+LAST_HOURS = "last_24_hours"
+"""Picture of the hours at a destination that end with this one."""
 
 
 def extract_metadata(extract: HourExtract) -> dict[str, Any]:
@@ -38,7 +44,19 @@ def extract_metadata(extract: HourExtract) -> dict[str, Any]:
         facts["max_lateness_seconds"] = round(extract.max_lateness_seconds, 3)
     if extract.max_updated_at is not None:
         facts["max_updated_at"] = str(extract.max_updated_at)
+    if extract.first_rows:
+        facts |= preview_metadata(FirstRows(SHOWN_COLUMNS, extract.first_rows))
     return facts
+
+
+def table_metadata(rows: int, project_name: str, shown: FirstRows | None) -> dict[str, Any]:
+    """Metadata of one table and hour; `shown`: its first rows, where there are any."""
+    return {PARTITION_ROWS: rows, PROJECT_NAME: project_name, **(preview_metadata(shown) if shown else {})}
+
+
+def preview_metadata(shown: FirstRows) -> dict[str, Any]:
+    """The first rows as a table that the UI shows without a click."""
+    return {FIRST_ROWS: dg.MetadataValue.md(preview_table(shown))}
 
 
 def delivery_metadata(delivery: HourDelivery) -> dict[str, Any]:
@@ -73,30 +91,3 @@ def delivery_metadata(delivery: HourDelivery) -> dict[str, Any]:
 def _reasons_table(reasons: Mapping[str, int]) -> str:
     rows = "\n".join(f"| {reason} | {count} |" for reason, count in sorted(reasons.items(), key=lambda item: -item[1]))
     return f"| reason | events |\n|---|---|\n{rows}"
-
-
-def column_schema(model: Model) -> dg.TableSchema:
-    """Dagster's table schema of a model: the name, type and documentation of each column."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(name=column.name, type=column.type, description=_documented(column))
-            for column in model.columns
-        ]
-    )
-
-
-def _documented(column: Any) -> str:
-    return f"{column.description} ({column.unit})" if column.unit else column.description
-
-
-def column_lineage(model: Model, project: str, key_of: Mapping[str, str]) -> dg.TableColumnLineage:
-    """Dagster's column lineage of a model; `key_of` maps a table's name to its asset's name."""
-    deps = {
-        column: [
-            dg.TableColumnDep(asset_key=dg.AssetKey([project, key_of[table]]), column_name=source)
-            for table, source in sources
-            if table in key_of
-        ]
-        for column, sources in model.lineage.items()
-    }
-    return dg.TableColumnLineage(deps_by_column={column: found for column, found in deps.items() if found})

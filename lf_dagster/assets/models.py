@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from lf_dagster.accounting import SourceIdentity
+from lf_dagster.assets.columns import model_columns
 from lf_dagster.assets.common import (
     WAREHOUSE_POOL,
     asset_key,
@@ -19,7 +20,8 @@ from lf_dagster.assets.common import (
     project_step,
     record_hour,
 )
-from lf_dagster.assets.metadata import PARTITION_ROWS, PROJECT_NAME, column_lineage, column_schema
+from lf_dagster.assets.links import docs_page
+from lf_dagster.assets.metadata import table_metadata
 from lf_dagster.assets.policies import judge_policies, policy_specs, results_of
 from lf_dagster.assets.raw import declared_streams
 from lf_dagster.clock import utc_now
@@ -30,6 +32,12 @@ from lf_dagster.lake import Lake
 from lf_dagster.warehouse import Model, ModelRun, load_models, run_typed, wanted_apps
 
 log = logging.getLogger(__name__)
+
+_VIEW = (
+    "This is a view: computed from its tables whenever it is queried, always current, never materialized. "
+    '"Never materialized" is its normal state.'
+)
+_MOST_PROBLEMS = 5
 
 
 def build_typed_assets(
@@ -113,9 +121,11 @@ def _layer(
             judged = judge_policies(context, settings, lake, hours)
         _log_totals(settings.name, layer, result)
         for key in sorted(context.selected_asset_keys):
-            for hour, rows in result.rows[key.path[-1]].items():
+            name = key.path[-1]
+            shown = result.first_rows.get(name, {})
+            for hour, rows in result.rows[name].items():
                 record_hour(
-                    context, key, hour, {PARTITION_ROWS: rows, PROJECT_NAME: source.project_name}, at_once=False
+                    context, key, hour, table_metadata(rows, source.project_name, shown.get(hour)), at_once=False
                 )
             yield dg.MaterializeResult(asset_key=key, metadata=_run_metadata(result))
         yield from results_of(judged)
@@ -129,12 +139,12 @@ def _spec(settings: ProjectSettings, model: Model) -> dg.AssetSpec:
         key=asset_key(settings.name, model.name),
         deps=[asset_key(settings.name, assets[table]) for table in model.depends_on if table in assets],
         group_name=f"{settings.name}_{model.app}" if model.app else settings.name,
-        kinds={"duckdb", "sql"},
-        description=model.description,
+        kinds={"duckdb", "sql", "view"} if model.kind == "view" else {"duckdb", "sql"},
+        description=f"{model.description} {_VIEW}" if model.kind == "view" else model.description,
         owners=settings.owners,
         metadata={
-            "dagster/column_schema": column_schema(model),
-            "dagster/column_lineage": column_lineage(model, settings.name, assets),
+            **model_columns(model, settings.name, assets),
+            **docs_page(f"docs/tables.md#{model.name}" if model.layer != "events" else "docs/events.md"),
             "dagster/table_name": f"{settings.name}.{model.name}",
         },
     )
@@ -159,8 +169,11 @@ def _run_metadata(result: ModelRun) -> dict[str, Any]:
 def _log_totals(project: str, layer: str, result: ModelRun) -> None:
     totals = ", ".join(f"{sum(hours.values())} {table}" for table, hours in result.rows.items())
     log.info("%s: %s: %s in %.1f s", project, layer, totals, result.duration_seconds)
-    for problem in result.problems[:5]:
+    for problem in result.problems[:_MOST_PROBLEMS]:
         log.warning("%s: %s: %s", project, layer, problem)
+    if len(result.problems) > _MOST_PROBLEMS:
+        more = len(result.problems) - _MOST_PROBLEMS
+        log.warning("%s: %s: %d more rows could not be read as they should", project, layer, more)
     if result.touched_hours:
         stale = ", ".join(hour.key for hour in sorted(result.touched_hours))
         log.info("%s: traces of other hours have observations in this run's hours; stale now: %s", project, stale)

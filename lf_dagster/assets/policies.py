@@ -23,13 +23,6 @@ POLICY_TABLES: dict[str, str] = {
 }
 """The table whose asset carries the check."""
 
-_DESCRIPTIONS: dict[str, str] = {
-    "error_rate": "Policy: at most this share of the hour's traces has an observation of level ERROR.",
-    "cost_per_trace": "Policy: no trace of the hour costs more than this.",
-    "missing_user": "Policy: at most this share of the hour's traces has no user.",
-    "models": "Policy: generations of the hour use allowed models only.",
-}
-
 
 def policy_specs(settings: ProjectSettings, partitions: dg.HourlyPartitionsDefinition) -> list[dg.AssetCheckSpec]:
     """The checks of the policies that the settings give; none without policies."""
@@ -37,7 +30,9 @@ def policy_specs(settings: ProjectSettings, partitions: dg.HourlyPartitionsDefin
         spec
         for table, names in _by_table(settings).items()
         for spec in check_specs(
-            asset_key(settings.name, table), {name: _DESCRIPTIONS[name] for name in names}, partitions
+            asset_key(settings.name, table),
+            {name: _description(settings.policies.active[name]) for name in names},
+            partitions,
         )
     ]
 
@@ -63,6 +58,17 @@ def results_of(checks: Sequence[HourChecks]) -> Iterator[dg.AssetCheckResult]:
     """The results of the checks of several tables."""
     for table in checks:
         yield from table.results()
+
+
+def _description(policy: Policy) -> str:
+    """What the policy asks for, with its limit."""
+    if isinstance(policy, ErrorRatePolicy):
+        return f"Policy: at most {policy.max_share:.1%} of the hour's traces have an observation of level ERROR."
+    if isinstance(policy, MissingUserPolicy):
+        return f"Policy: at most {policy.max_share:.1%} of the hour's traces have no user."
+    if isinstance(policy, CostPerTracePolicy):
+        return f"Policy: no trace of the hour costs more than {policy.max_usd:g} USD."
+    return "Policy: generations of the hour use allowed models only."
 
 
 def policy_finding(policy: Policy, verdict: Verdict) -> Finding:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from lf_dagster.accounting import last_audit
 from lf_dagster.assets.checks import RAW_CHECKS, source_findings
+from lf_dagster.assets.columns import raw_columns
 from lf_dagster.assets.common import (
     SETTINGS_METADATA,
     SOURCES_METADATA,
@@ -22,12 +23,13 @@ from lf_dagster.assets.common import (
     record_hour,
 )
 from lf_dagster.assets.hour_checks import HourChecks, check_specs
+from lf_dagster.assets.links import docs_page, langfuse_link
 from lf_dagster.assets.metadata import PROJECT_NAME, extract_metadata
 from lf_dagster.assets.reads import Reading
 from lf_dagster.config import ProjectSettings, ReadPath
 from lf_dagster.hours import Hour
-from lf_dagster.lake import EXTRACT_SCHEMA
 from lf_dagster.source import HourExtract, LangfuseClient, extract_hours, streams_of
+from lf_dagster.warehouse import load_models
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ def build_source_spec(settings: ProjectSettings) -> dg.AssetSpec:
             SETTINGS_METADATA: dg.MetadataValue.json(settings.model_dump(mode="json")),
             SOURCES_METADATA: dg.MetadataValue.json({name: list(found) for name, found in settings.sources.items()}),
             "host": dg.MetadataValue.url(settings.langfuse.host),
+            **docs_page("docs/ui.md"),
         },
     )
 
@@ -78,12 +81,7 @@ def build_raw_assets(
 ) -> dg.AssetsDefinition:
     """One multi-asset with an asset per stream."""
     source, observations = asset_key(settings.name, "langfuse"), asset_key(settings.name, "raw_observations")
-    schema = dg.TableSchema(
-        columns=[
-            dg.TableColumn(name=field.name, type=str(field.type), description=_COLUMN_DOCS.get(field.name))
-            for field in EXTRACT_SCHEMA
-        ]
-    )
+    models = load_models("typed")
     specs = [
         dg.AssetSpec(
             key=asset_key(settings.name, f"raw_{stream}"),
@@ -92,7 +90,7 @@ def build_raw_assets(
             kinds={"langfuse", "parquet"},
             description=_DESCRIPTIONS[stream],
             owners=settings.owners,
-            metadata={"dagster/column_schema": schema},
+            metadata={**raw_columns(stream, settings.name, models), **docs_page("docs/guarantees.md")},
         )
         for stream in declared_streams(settings)
     ]
@@ -117,20 +115,6 @@ def build_raw_assets(
     return raw
 
 
-_COLUMN_DOCS = {
-    "id": "Langfuse's id of the observation, score or trace.",
-    "trace_id": "The trace that it belongs to, where it has one.",
-    "event_time": "Start time (observations) or timestamp (scores, traces), UTC.",
-    "updated_at": "Langfuse's last write of the row, UTC.",
-    "read_path": "API generation that served the row: v2 or legacy.",
-    "json": "The JSON object as the server sent it.",
-    "deleted_seen_at": "First read that no longer returned the row, UTC; empty for live rows. Models leave marked rows "
-    "out.",
-    "metadata_gone": "Metadata keys that earlier reads returned and the JSON no longer has, with value and the time "
-    "they were last seen; empty when there are none.",
-}
-
-
 def _extract(
     context: dg.AssetExecutionContext, settings: ProjectSettings, checks: HourChecks, *, accept_deletions: bool
 ) -> dict[str, Any]:
@@ -144,13 +128,14 @@ def _extract(
     def on_hour(extract: HourExtract) -> None:
         if extract.stream in selected:
             key = asset_key(settings.name, f"raw_{extract.stream}")
-            facts = {**extract_metadata(extract), **reading.facts(extract), PROJECT_NAME: source.project.name}
+            facts = {**extract_metadata(extract), **reading.facts(extract), PROJECT_NAME: source.project.name, **link}
             record_hour(context, key, extract.hour, facts, at_once=True)
         if extract.stream == "observations":
             checks.found(extract.hour, source_findings(extract, audited.get(extract.hour)))
 
     with LangfuseClient(settings.langfuse) as client:
         source = client.describe()
+        link = langfuse_link(settings.langfuse.host, source.project.id)
         streams = _streams_to_read(source.read_path, selected)
         log.info("%s: reading %s from %s (%s)", settings.name, _span(hours), settings.langfuse.host, source.why)
         extracts = extract_hours(

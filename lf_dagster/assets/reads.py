@@ -14,7 +14,7 @@ from lf_dagster.assets.syncs import Items, last_sync_entry, sync_document
 from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings
 from lf_dagster.hours import Hour, iso
-from lf_dagster.lake import STREAMS, Lake
+from lf_dagster.lake import STREAMS, Lake, UnreadableFile
 from lf_dagster.source import HourExtract
 
 log = logging.getLogger(__name__)
@@ -81,5 +81,12 @@ def _rows_outside_window(settings: ProjectSettings, lake: Lake, hours: Sequence[
     """Rows of the extracts held of hours beyond the horizon."""
     window = utc_now() - timedelta(hours=settings.reconcile.horizon_hours)
     old = [(stream, hour) for hour in hours if hour.end <= window for stream in STREAMS]
-    held = {(stream, hour): lake.extract_facts(settings.name, stream, hour) for stream, hour in old}
+    held = {(stream, hour): _known_facts(lake, settings.name, stream, hour) for stream, hour in old}
     return {key: int(facts["rows"]) for key, facts in held.items() if facts is not None}
+
+
+def _known_facts(lake: Lake, project: str, stream: str, hour: Hour) -> dict[str, str] | None:
+    try:
+        return lake.extract_facts(project, stream, hour)
+    except UnreadableFile:
+        return None  # the read puts it aside, and says so

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from lf_dagster.assets.common import WAREHOUSE_POOL, asset_key, open_lake, open_warehouse, project_step
+from lf_dagster.assets.links import docs_page
 from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings
 from lf_dagster.hours import parse_hour
@@ -42,6 +43,7 @@ def build_report_asset(settings: ProjectSettings) -> dg.AssetsDefinition:
         description=f"Adoption, cost, performance, feedback, retention and errors of the {settings.report.days} days "
         "that end with the partition's day: an HTML file below `report/` in the lake.",
         owners=list(settings.owners),
+        metadata=docs_page("docs/report.md"),
     )
     def llm_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         # Only a report needs it: no other run loads it.

@@ -17,6 +17,7 @@ import dagster as dg
 
 from lf_dagster.accounting import (
     REPORTED_FROM,
+    BrokenFile,
     Demand,
     Failures,
     ProjectAccount,
@@ -47,6 +48,9 @@ from lf_dagster.warehouse import Warehouse
 TICK_SECONDS = 30
 _LOCK_TIMEOUT_SECONDS = 2.0
 """A tick does not wait for a run that writes: the next tick looks again."""
+
+_MOST_NAMED = 3
+"""Broken files that a tick names; `status` names more."""
 
 _LAYERS = ("raw", "typed", "events")
 
@@ -88,6 +92,8 @@ def _tick(
         settled=frozenset(item.hour for item in found.hours if not item.needs),
     )
     cursor = Cursor.after(found, settings, now).text
+    for hour, file in found.broken[:_MOST_NAMED]:
+        context.log.warning("%s: %s", settings.name, _said_of(hour, file))
     if not demands:
         return dg.SensorResult(skip_reason=_nothing_to_ask(found, len(running), failures), cursor=cursor)
     requests = [_request(demand, settings, assets, now) for demand in demands]
@@ -124,7 +130,8 @@ def _look(
 
 @dataclass(frozen=True)
 class Cursor:
-    """`settled`: every hour before it is settled for good and beyond the horizon; `open`: older ones that are not.
+    """`settled`: every hour before it is settled for good and beyond the horizon; `open`: older ones that are not. Its
+    text also names files that cannot be read, for people.
 
     It counts only for the settings it was made under: another start or another destination looks at everything again.
     """
@@ -155,6 +162,7 @@ class Cursor:
             "made_under": _fingerprint(settings),
             "settled": settled.key,
             "open": [hour.key for hour in older],
+            "unreadable": {file.path: hour.key for hour, file in found.broken[:_MOST_NAMED]},
         }
         return cls(settled, tuple(older), json.dumps(document))
 
@@ -193,17 +201,21 @@ def _selection(
     demand: Demand, settings: ProjectSettings, assets: Mapping[str, Sequence[dg.AssetKey]]
 ) -> list[dg.AssetKey]:
     """The assets of the demanded layer and of everything after it; or the destinations that were named."""
-    destinations = [asset_key(settings.name, name) for name in settings.destinations]
+    destinations = [asset_key(settings.name, name) for name in _open_to(demand, settings)]
     for number, layer in enumerate(_LAYERS):
         if layer in demand.layers:
             return [key for name in _LAYERS[number:] for key in assets[name]] + destinations
     return [asset_key(settings.name, name) for name in settings.destinations if name in demand.layers]
 
 
+def _open_to(demand: Demand, settings: ProjectSettings) -> list[str]:
+    return [name for name in settings.destinations if name not in demand.without]
+
+
 def _run_config(demand: Demand, settings: ProjectSettings) -> dict[str, Any]:
     """Events of a trace that is still to be extracted wait for it, unless waiting is what has ended."""
     wait = "trace_known" not in demand.reasons
-    chosen = [name for name in settings.destinations if name in demand.layers or not demand.layers.isdisjoint(_LAYERS)]
+    chosen = [name for name in _open_to(demand, settings) if name in demand.layers or demand.layers & set(_LAYERS)]
     return {"ops": {f"{settings.name}__{name}": {"config": {"wait_for_traces": wait}} for name in chosen}}
 
 
@@ -213,7 +225,13 @@ def _nothing_to_ask(found: ProjectAccount, running: int, failures: Mapping[Hour,
         return "every hour is settled"
     waiting = [failures[item.hour].again_at for item in outstanding if item.hour in failures]
     hint = f"; the next try of a failed hour is due at {min(waiting):%Y-%m-%d %H:%M} UTC" if waiting else ""
-    return f"{len(outstanding)} hours are outstanding, {running} runs are under way{hint}"
+    broken = "".join(f"; {_said_of(hour, file)}" for hour, file in found.broken[:_MOST_NAMED])
+    return f"{len(outstanding)} hours are outstanding, {running} runs are under way{hint}{broken}"
+
+
+def _said_of(hour: Hour, file: BrokenFile) -> str:
+    reason = " ".join(file.reason.split())
+    return f"{file.what} of {hour.key} cannot be read: {file.path}: {reason} {file.remedy}"
 
 
 def _described(demand: Demand) -> str:

@@ -22,6 +22,7 @@ def build_report_job(settings: ProjectSettings) -> Any:
         selection=[asset_key(settings.name, REPORT)],
         description=f"Make the report of days of the Langfuse project {settings.name}.",
         tags={PROJECT_TAG: settings.name},
+        executor_def=dg.in_process_executor,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -12,14 +13,18 @@ from lf_dagster.config import ProjectSettings
 from lf_dagster.hours import Hour, parse_hour
 
 
-def build_hourly_job(settings: ProjectSettings) -> Any:
-    """`<project>_hourly`: extract, model and ship the hours it is given."""
+def build_hourly_job(settings: ProjectSettings, assets: Iterable[dg.AssetKey]) -> Any:
+    """`<project>_hourly`: extract, model and ship the hours it is given, with the `assets` of an hour.
+
+    They are told by key: somebody else's assets may be in the same group. Like all jobs of a project it runs in one
+    process, whatever the executor of the Dagster project that it is part of.
+    """
     return dg.define_asset_job(
         name=f"{settings.name}_hourly",
-        selection=dg.AssetSelection.groups(settings.name)
-        - dg.AssetSelection.assets(asset_key(settings.name, "source_audit")),
+        selection=sorted(assets),
         description=f"Extract, model and ship hours of the Langfuse project {settings.name}.",
         tags={PROJECT_TAG: settings.name},
+        executor_def=dg.in_process_executor,
     )
 
 
@@ -74,6 +79,7 @@ def build_audit_job(settings: ProjectSettings) -> Any:
         selection=[asset_key(settings.name, "source_audit")],
         description=f"Compare the hours of the Langfuse project {settings.name} with the source.",
         tags={PROJECT_TAG: settings.name},
+        executor_def=dg.in_process_executor,
     )
 
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lf_dagster.cli import check, dashboard, demo, lexicon, llm_report, preview, sql, status, sync
+from lf_dagster.cli import check, dashboard, demo, lexicon, llm_report, preview, profiles, sql, status, sync
 from lf_dagster.cli.console import errors
 from lf_dagster.errors import LfDagsterError
 
@@ -24,6 +24,7 @@ app.command()(status.status)
 app.command()(preview.preview)
 app.command()(sql.sql)
 app.command()(lexicon.mixpanel_lexicon)
+app.command()(profiles.mixpanel_profiles)
 app.command()(dashboard.posthog_dashboard)
 app.command()(llm_report.report)
 

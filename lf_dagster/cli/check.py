@@ -53,9 +53,11 @@ def setting_lines(settings: ProjectSettings, env: Mapping[str, str] = os.environ
 
 
 def _value(values: Mapping[str, Any], name: str) -> Any:
+    """Of a dotted name; patterns that somebody gave as keys may have dots themselves."""
     found: Any = values
-    for part in name.split("."):
-        found = found[part]
+    while name:
+        key = max((key for key in found if f"{name}.".startswith(f"{key}.")), key=len)
+        found, name = found[key], name[len(key) + 1 :]
     return found
 
 

@@ -112,11 +112,12 @@ def _environment(folder: Path, first: Hour, origins: Mapping[str, str]) -> Itera
 
 
 def _project_file(name: str) -> Path:
-    """A file of the project's top level; the demo runs in a checkout."""
-    for place in (Path.cwd(), Path(__file__).parents[2]):
+    """A file of the shipped project's top level, which a wheel has in the package."""
+    package = Path(__file__).parents[1]
+    for place in (package, package.parent):
         if (place / name).exists():
             return place / name
-    raise FatalError(f"there is no {name} here", hint="Run the demo in the folder of the project.")
+    raise FatalError(f"there is no {name} in {package}", hint="Install lf_dagster again: its package is not whole.")
 
 
 def _ship(folder: Path, world: DemoWorld, hours: list[Hour]) -> int:
@@ -143,7 +144,7 @@ def _say_where_to_look(folder: Path, world: DemoWorld, settings: ProjectSettings
         f"The stand-ins now hold {at_mixpanel} events (Mixpanel) and {at_posthog} events (PostHog).",
         "",
         "Where to look:",
-        "  make ui                        lineage, partitions, backfills in the browser",
+        "  lf-dagster demo --ui           lineage, partitions, backfills in the browser",
         f"  {folder.name}/data/warehouse.duckdb    typed tables and events, schema {settings.name}",
         f"  {folder.name}/data/raw                 extracts, Parquet",
         f"  {folder.name}/data/ledger              what each destination has, Parquet",

@@ -16,7 +16,14 @@ from lf_dagster.errors import ConfigError, LfDagsterError
 
 ProjectOption = Annotated[str | None, typer.Option("--project", "-p", help="Only this project.")]
 ModuleOption = Annotated[
-    str, typer.Option("--module", "-m", help="Python module with the Dagster definitions.", show_default=True)
+    str,
+    typer.Option(
+        "--module",
+        "-m",
+        envvar="LF_DAGSTER_MODULE",
+        help="Python module with the Dagster definitions.",
+        show_default=True,
+    ),
 ]
 DEFAULT_MODULE = "lf_dagster.definitions"
 

@@ -12,6 +12,7 @@ from lf_dagster.accounting import (
     COUNTS,
     REASONS,
     REPORTED_FROM,
+    BrokenFile,
     Failures,
     ProjectAccount,
     account,
@@ -69,6 +70,8 @@ class Report:
         """What `--check` fails for, in words; empty when all is well."""
         lag, allowed, failing = lag_of(self.found), allowed_lag(self.settings), self.failing
         found = [f"{counted(len(failing))} failed again and again, the first is {min(failing).key}"] if failing else []
+        if by_hand := [hour for hour, file in self.found.broken if file.is_ledger]:
+            found.append(f"a ledger cannot be read, the first is of {by_hand[0].key}")
         if lag is not None and lag > allowed:
             found.append(f"the lag is {span(lag)}, allowed are {span(allowed)}")
         return found
@@ -92,6 +95,7 @@ class Report:
                 "missing": [_block(block) for block in contiguous_blocks(found.missing)],
             },
             "outstanding": self.outstanding,
+            "unreadable": [_unreadable(hour, file) for hour, file in self.found.broken],
             "failures": [{**_block(hours), **_tries(failed)} for hours, failed in self.failures_by_block()],
             "last_error": {"at": iso(self.last_error[0]), "message": self.last_error[1]} if self.last_error else None,
             "audit": self.audit,
@@ -171,6 +175,16 @@ def _block(hours: Sequence[Hour]) -> dict[str, Any]:
 
 def _tries(failed: Failures) -> dict[str, Any]:
     return {"failures": failed.count, "next_try": iso(failed.again_at), "failing": failed.count >= REPORTED_FROM}
+
+
+def _unreadable(hour: Hour, file: BrokenFile) -> dict[str, str]:
+    reason = one_line(file.reason)
+    return {"hour": hour.key, "what": file.what, "file": file.path, "reason": reason, "do": file.remedy}
+
+
+def one_line(text: str) -> str:
+    """What a library says, without its line breaks."""
+    return " ".join(text.split())
 
 
 def counted(count: int) -> str:

@@ -18,7 +18,7 @@ from lf_dagster.cli.projects import (
     load_definitions,
     projects_of,
 )
-from lf_dagster.cli.report import Report, counted, span
+from lf_dagster.cli.report import Report, counted, one_line, span
 from lf_dagster.clock import utc_now
 from lf_dagster.config import ProjectSettings
 from lf_dagster.lake import Lake
@@ -33,6 +33,7 @@ _REMARKS = {
 }
 """Counts that are shown where they are not 0, and what they say of that many events."""
 _MOST_FAILURES = 5
+_MOST_BROKEN = 5
 
 
 def status(
@@ -77,7 +78,7 @@ def print_report(report: Report) -> None:
         _say(f"  {line}")
     if found.outstanding():
         out.print(_outstanding(report))
-    for line in (*_failures(report), *_audit(report)):
+    for line in (*_broken(found), *_failures(report), *_audit(report)):
         _say(f"  {line}")
 
 
@@ -123,6 +124,14 @@ def _outstanding(report: Report) -> Table:
     return table
 
 
+def _broken(found: ProjectAccount) -> Iterator[str]:
+    for hour, file in found.broken[:_MOST_BROKEN]:
+        yield f"{hour.key}: {file.what} cannot be read: {file.path}: {one_line(file.reason)}"
+        yield f"  {file.remedy}"
+    if len(found.broken) > _MOST_BROKEN:
+        yield f"and {len(found.broken) - _MOST_BROKEN} more files that cannot be read"
+
+
 def _failures(report: Report) -> Iterator[str]:
     blocks = report.failures_by_block()
     for hours, failed in blocks[:_MOST_FAILURES]:
@@ -132,7 +141,7 @@ def _failures(report: Report) -> Iterator[str]:
         yield f"and {counted(sum(len(hours) for hours, _ in blocks[_MOST_FAILURES:]))} more that failed"
     if report.last_error and (report.failures or report.newest_failed):
         at, text = report.last_error
-        yield f"last error, {at:%Y-%m-%d %H:%M} UTC: {' '.join(text.split())}"
+        yield f"last error, {at:%Y-%m-%d %H:%M} UTC: {one_line(text)}"
 
 
 def _audit(report: Report) -> Iterator[str]:

@@ -1,27 +1,20 @@
-"""The component class: validates YAML, fills in the environment, calls the factory."""
+"""The component class: resolves templates, fills in the environment, calls the factory."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
+from lf_dagster.component.attributes import ProjectAttributes
 from lf_dagster.component.factory import build_project_definitions
 from lf_dagster.component.scaffolder import LangfuseProjectScaffolder
 from lf_dagster.config import ProjectSettings, load_project
-
-
-class ProjectAttributes(ProjectSettings):
-    """What `attributes:` of a `type: lf_dagster.LangfuseProject` document may say."""
-
-    from_environment: bool = Field(
-        False,
-        description="Fill settings that this file does not give from LANGFUSE_*, MIXPANEL_*, POSTHOG_* and "
-        "LF_DAGSTER_* variables. What the file says wins.",
-    )
+from lf_dagster.errors import ConfigError
 
 
 @dg.scaffold_with(LangfuseProjectScaffolder)
@@ -41,9 +34,16 @@ class LangfuseProject(dg.Component):
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> LangfuseProject:
-        given: Any = attributes.model_dump(exclude_unset=True) if attributes else {}
-        resolved = dict(context.resolution_context.at_path("attributes").resolve_value(given))
-        return cls(settings_from_attributes(resolved, os.environ, origin=f"{context.path.name}/defs.yaml"))
+        given: Any = attributes.given if isinstance(attributes, ProjectAttributes) else {}
+        # As in Dagster's own components: `{{ context.project_root }}`.
+        templates = context.with_rendering_scope({"context": SimpleNamespace(project_root=str(context.project_root))})
+        resolved = dict(templates.resolution_context.at_path("attributes").resolve_value(given))
+        try:
+            return cls(settings_from_attributes(resolved, os.environ, origin=f"{context.path.name}/defs.yaml"))
+        except ConfigError as error:
+            # A template or a variable gave it: what the file itself says was judged before, with its lines.
+            error.hint = error.hint or "It comes from a template or an environment variable."
+            raise error.with_context(file=str(context.path / "defs.yaml")) from None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002 - Dagster passes it
         return build_project_definitions(self.settings)

@@ -10,6 +10,7 @@ from lf_dagster.assets import (
     build_audit_asset,
     build_delivery_asset,
     build_event_assets,
+    build_profiles_asset,
     build_raw_assets,
     build_report_asset,
     build_source_spec,
@@ -21,6 +22,8 @@ from lf_dagster.automation import (
     build_audit_schedule,
     build_hourly_job,
     build_hourly_schedule,
+    build_profiles_job,
+    build_profiles_schedule,
     build_reconcile_sensor,
     build_report_job,
     build_report_schedule,
@@ -48,8 +51,9 @@ def build_project_definitions(settings: ProjectSettings) -> dg.Definitions:
         "events": build_event_assets(settings, **hourly),
     }
     deliveries = [build_delivery_asset(settings, destination, **hourly) for destination in settings.destinations]
-    job = build_hourly_job(settings)
-    sensor = build_reconcile_sensor(settings, job, {name: sorted(layer.keys) for name, layer in layers.items()})
+    keys = {name: sorted(layer.keys) for name, layer in layers.items()}
+    job = build_hourly_job(settings, (key for asset in (*layers.values(), *deliveries) for key in asset.keys))
+    sensor = build_reconcile_sensor(settings, job, keys)
     audit_job, schedules = build_audit_job(settings), [build_hourly_schedule(settings, job)]
     if settings.sync_every_minutes:
         schedules.append(build_sync_schedule(settings, job))
@@ -58,6 +62,11 @@ def build_project_definitions(settings: ProjectSettings) -> dg.Definitions:
     report_job = build_report_job(settings)
     if settings.report.daily:
         schedules.append(build_report_schedule(settings, report_job))
+    profiles, profiles_jobs = [], []
+    if settings.mixpanel and settings.mixpanel.kept_profiles:
+        profiles.append(build_profiles_asset(settings))
+        profiles_jobs.append(build_profiles_job(settings))
+        schedules.append(build_profiles_schedule(settings, profiles_jobs[0]))
     return dg.Definitions(
         assets=[
             build_source_spec(settings),
@@ -66,8 +75,9 @@ def build_project_definitions(settings: ProjectSettings) -> dg.Definitions:
             *deliveries,
             build_audit_asset(settings),
             build_report_asset(settings),
+            *profiles,
         ],
-        jobs=[job, audit_job, report_job],
+        jobs=[job, audit_job, report_job, *profiles_jobs],
         schedules=schedules,
         sensors=[sensor],
     )

@@ -1,5 +1,6 @@
 """Destinations: what has to be sent, sending it to Mixpanel or PostHog, and the ledger of what became of it."""
 
+from lf_dagster.destinations.addresses import app_address
 from lf_dagster.destinations.base import BatchOutcome, Destination, HourDelivery, Limits, Rule
 from lf_dagster.destinations.deliver import deliver
 from lf_dagster.destinations.ledger import LEDGER_SCHEMA, Ledger
@@ -15,6 +16,7 @@ __all__ = [
     "Ledger",
     "Limits",
     "Rule",
+    "app_address",
     "deliver",
     "open_destination",
     "preview",

@@ -79,7 +79,7 @@ def deliver(
     outline = None
     if prepare is None:
         prepare = events_sql(destination.name, project, project_id=project_id, project_name=project_name, host=host)
-        outline = _outline_sql(project)
+        outline = _outline_sql(destination.name, project)
     ledger = Ledger(lake, project.name, destination.name)
     policy = Policy.of(project, destination.name, resend=resend, waits=waits)
     delivery = _Delivery(
@@ -243,7 +243,7 @@ def events_sql(
     return prepare
 
 
-def _outline_sql(project: ProjectSettings) -> str:
+def _outline_sql(destination: str, project: ProjectSettings) -> str:
     from lf_dagster.events import outline_sql
 
-    return outline_sql(project)
+    return outline_sql(destination, project)

@@ -11,6 +11,7 @@ from lf_dagster.destinations.base import Destination
 from lf_dagster.destinations.ledger import Ledger
 from lf_dagster.destinations.portions import run_prepared
 from lf_dagster.destinations.statements import count, hour_list
+from lf_dagster.errors import FatalError
 from lf_dagster.hours import Hour
 
 logger = logging.getLogger(__name__)
@@ -34,14 +35,14 @@ def hot_key_warnings(
     if limit is None:
         return {}
     others = [hour for hour in _rest_of_days(list(counts)) if hour not in counts]
-    known = sum(int((ledger.facts(hour) or {}).get("delivered", 0)) for hour in others)
+    known = sum(_delivered(ledger, hour) for hour in others)
     if known + sum(counts.values()) < limit:
         return {}
     hours_sql = hour_list(list(counts))
     busiest = count(con, _BUSIEST.format(outline=outline, hours=hours_sql))
     if known + busiest < limit:
         return {}
-    ledger.load(con, "day", others, where="delivered_identity IS NOT NULL AND distinct_id <> ''")
+    ledger.load_others(con, "day", others, where="delivered_identity IS NOT NULL AND distinct_id <> ''")
     query = _HOT_KEYS.format(prepared=prepared_sql, hours=hours_sql, limit=limit)
     rows = run_prepared(con, query).fetchall()
     found: dict[str, tuple[str, ...]] = {}
@@ -50,6 +51,13 @@ def hot_key_warnings(
         logger.warning("%s: %s", destination.name, text)
         found[str(date)] = (*found.get(str(date), ()), text)
     return found
+
+
+def _delivered(ledger: Ledger, hour: Hour) -> int:
+    try:
+        return int((ledger.facts(hour) or {}).get("delivered", 0))
+    except FatalError:
+        return 0  # the deliveries of that hour say what is wrong
 
 
 def mask(identifier: str) -> str:

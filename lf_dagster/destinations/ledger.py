@@ -165,6 +165,22 @@ class Ledger:
             else:
                 return files
 
+    def load_others(self, con: duckdb.DuckDBPyConnection, table: str, hours: Sequence[Hour], *, where: str) -> None:
+        """`load` for hours that are not delivered themselves: those whose merged file cannot be read are left out with
+        a warning, since what is wrong there is no reason to stop here."""
+        try:
+            self.load(con, table, hours, where=where)
+        except FatalError:
+            self.load(con, table, [hour for hour in hours if self._is_readable(hour)], where=where)
+
+    def _is_readable(self, hour: Hour) -> bool:
+        try:
+            self.facts(hour)
+        except FatalError as error:
+            logger.warning("the ledger of %s is left out: %s", hour.key, error)
+            return False
+        return True
+
     def combine(self, con: duckdb.DuckDBPyConnection, hour: Hour, *, own: str, rows: pa.Table | None) -> Combined:
         """The newest row of every event of an hour, where one delivery has added to its ledger.
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal
 
 from typing_extensions import Self
 
 from lf_dagster.config import MixpanelSettings, ProjectSettings, secret
+from lf_dagster.destinations.addresses import API_ORIGINS
 from lf_dagster.destinations.management import RETRY, TIMEOUT_SECONDS, ManagementApi, project_number
+from lf_dagster.destinations.mixpanel_profile_properties import profile_properties
 from lf_dagster.errors import ConfigError
 from lf_dagster.events.catalogue import Event, Property, load_catalogue
 from lf_dagster.events.payload import TIME_PROPERTY, TRUNCATED_PROPERTY
@@ -25,28 +27,34 @@ from lf_dagster.http import HttpClient, RetryPolicy, basic_auth
 SERVICE_ACCOUNT_ENV = "MIXPANEL_SERVICE_ACCOUNT"
 """Variable with `user:secret` of the service account, where `service_account_env` names no other."""
 
-API_ORIGINS = {"us": "https://mixpanel.com", "eu": "https://eu.mixpanel.com", "in": "https://in.mixpanel.com"}
 MOST_AT_ONCE = 3_500
 """Events and properties per request; Mixpanel takes 4,000 a minute."""
 
-_TYPES = {"integer": "number", "list": "array", "map": "object"}
+_TYPES = {"integer": "number", "list": "array", "map": "object", "date": "string"}
 _ENVELOPE = (
     ("session_id", "string", "Metadata `$mixpanel_session_id`, else the Langfuse session."),
     (TIME_PROPERTY, "string", "The event's time, where the event keeps the one under which it was delivered first."),
     (TRUNCATED_PROPERTY, "array", "Properties whose value was cut to Mixpanel's limits."),
 )
 
+PROFILE = "$user"
+"""Lexicon's name of what is not an event (contracts: mixpanel 14)."""
+
 Schema = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Description:
-    """What is said of one event, and how that stands to what Lexicon has. `properties`: how many differ there."""
+    """What is said of one event, and how that stands to what Lexicon has. `properties`: how many differ there.
+
+    Profiles are described too, as if `$user` were an event: their `entity` is another one.
+    """
 
     event: str
     state: Literal["new", "changed", "current"]
     properties: int
     schema: Schema
+    entity: Literal["event", "profile"] = "event"
 
 
 class Lexicon:
@@ -100,22 +108,27 @@ class Lexicon:
         self._http.close()
 
     def compare(self) -> list[Description]:
-        """What there is to say of each event that the project sends, beside what Lexicon has now."""
+        """What there is to say of each event that the project sends, and of profiles where it keeps them, beside what
+        Lexicon has now."""
         held = self._held()
-        events = (event for event in load_catalogue() if event.kind in self._settings.event_kinds)
-        return [_compared(name, schema, held.get(name)) for name, schema in self._schemas(events)]
+        events = (event for event in load_catalogue() if event.kind in self._settings.kinds_for("mixpanel"))
+        found = [_compared(name, schema, held.get(("event", name))) for name, schema in self._schemas(events)]
+        if (profile := self._profile()) is not None:
+            described = _compared(PROFILE, profile, held.get(("profile", PROFILE)))
+            found.append(replace(described, entity="profile"))
+        return found
 
     def publish(self, descriptions: Sequence[Description]) -> None:
         """Sends those that are not current."""
         for share in _shares([item for item in descriptions if item.state != "current"]):
-            entries = [{"entityType": "event", "name": item.event, "schemaJson": item.schema} for item in share]
+            entries = [{"entityType": item.entity, "name": item.event, "schemaJson": item.schema} for item in share]
             # Without `truncate`, which would delete what others described.
             self._api.call("POST", self._path, endpoint="schemas", body={"entries": entries})
 
-    def _held(self) -> dict[str, Schema]:
+    def _held(self) -> dict[tuple[str, str], Schema]:
         answer = self._api.call("GET", self._path, endpoint="schemas")
         try:
-            return {entry["name"]: entry["schemaJson"] for entry in answer["results"] if entry["entityType"] == "event"}
+            return {(entry["entityType"], entry["name"]): entry["schemaJson"] for entry in answer["results"]}
         except (KeyError, TypeError):
             raise self._api.odd("schemas") from None
 
@@ -125,6 +138,14 @@ class Lexicon:
             properties = {item.name: self._described(item) for item in sent}
             properties |= {name: {"type": kind, "description": text} for name, kind, text in _ENVELOPE}
             yield event.names["mixpanel"], {"description": _text(event.description), "properties": properties}
+
+    def _profile(self) -> Schema | None:
+        mixpanel = _mixpanel(self._settings)
+        if mixpanel.kept_profiles is None:
+            return None
+        sent = profile_properties(mixpanel.kept_profiles, mixpanel)
+        said = {name: {"type": _TYPES.get(item.type, item.type), "description": item.doc} for name, item in sent}
+        return {"description": "A user of what Langfuse traces.", "properties": said}
 
     def _described(self, item: Property) -> Schema:
         # The catalogue knows the units of the documented form.

@@ -192,13 +192,13 @@ class Planner:
 
         An event that another hour has delivered is prepared again, under the key that it has there.
         """
-        moving = [event.kind for event in load_catalogue() if event.moves]
+        moving = [event.kind for event in load_catalogue(self.policy.kinds) if event.moves]
         self.con.execute(statements.NEWCOMERS.format(moving=", ".join(map(literal, moving))))
         self.con.execute(statements.VANISHED)
         any_wanted = count(self.con, f"SELECT count(*) FROM ({statements.WANTED})")
         around = _around(self.hours) if any_wanted else []
         delivered = "delivered_identity IS NOT NULL"
-        self.ledger.load(
+        self.ledger.load_others(
             self.con, "around", around, where=f"{delivered} AND (event, event_id) IN ({statements.WANTED})"
         )
         self.con.execute(statements.ELSEWHERE)

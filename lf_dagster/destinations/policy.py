@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from lf_dagster.config import MixpanelSettings, PosthogSettings, ProjectSettings
 from lf_dagster.destinations.waiting import NOBODY, Waits
 from lf_dagster.hours import ONE_HOUR
+from lf_dagster.kinds import EventKind
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Policy:
     events without user wait for.
     """
 
-    kinds: tuple[str, ...]
+    kinds: tuple[EventKind, ...]
     resend: bool = False
     keep_changes: bool = False
     hold_hours: int = 0
@@ -33,7 +34,7 @@ class Policy:
         """The project's settings for a destination."""
         settings = project.destinations[destination]
         return cls(
-            kinds=project.event_kinds,
+            kinds=project.kinds_for(destination),
             resend=resend,
             keep_changes=isinstance(settings, MixpanelSettings) and settings.on_change == "keep",
             hold_hours=settings.hold_hours,

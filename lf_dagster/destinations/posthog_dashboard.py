@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from typing_extensions import Self
 
 from lf_dagster.config import PosthogSettings, ProjectSettings, secret
+from lf_dagster.destinations.addresses import app_origin
 from lf_dagster.destinations.management import RETRY, TIMEOUT_SECONDS, ManagementApi, project_number
 from lf_dagster.destinations.posthog_insights import Insight, insights
 from lf_dagster.errors import ConfigError
@@ -178,14 +178,6 @@ class PosthogDashboards:
         return found
 
 
-def app_origin(posthog: PosthogSettings) -> str:
-    """Origin of the app: on PostHog Cloud the capture host without its `i.`."""
-    if posthog.api_host:
-        return posthog.api_host
-    parts = urlsplit(posthog.host)
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(".i.posthog.com", ".posthog.com")))
-
-
 def _is_marked(row: Row, mark: str) -> bool:
     return mark in (row.get("tags") or ()) or f"({mark})" in (row.get("description") or "")
 
@@ -202,6 +194,11 @@ def _holds(there: Any, wanted: Any) -> bool:
 def _posthog(settings: ProjectSettings) -> PosthogSettings:
     if settings.posthog is None:
         raise ConfigError(f"project {settings.name} has no PostHog", hint="Set POSTHOG_API_KEY, or `posthog` in YAML.")
+    if settings.posthog.llm_analytics == "instead":
+        raise ConfigError(
+            f"project {settings.name} sends none of the events that the dashboard shows (llm_analytics: instead)",
+            hint="PostHog's LLM analytics has dashboards of its own; with llm_analytics: beside there is this one too.",
+        )
     return settings.posthog
 
 

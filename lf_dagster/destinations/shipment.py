@@ -207,6 +207,7 @@ def _scratch_database(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnectio
     con = duckdb.connect(":memory:", config={"temp_directory": str(spill), "memory_limit": _MEMORY, "threads": 1})
     try:
         con.execute("SET TimeZone = 'UTC'")
+        con.execute("SET enable_progress_bar = false")
         yield con
     finally:
         con.close()

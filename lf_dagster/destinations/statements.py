@@ -21,6 +21,7 @@ from lf_dagster.destinations.base import (
     TOMBSTONED,
     WARNING,
 )
+from lf_dagster.events.ids import is_nobody_sql
 from lf_dagster.hours import Hour
 from lf_dagster.warehouse import VISIT_EVENTS
 
@@ -131,7 +132,7 @@ WITH seen AS (
         if(e.event_id IS NULL, k.delivered_at, e.delivered_at) AS previous_at,
         if(e.event_id IS NULL, k.delivered_identity, e.delivered_identity) AS previous_identity,
         if(e.event_id IS NULL, k.delivered_hash, e.delivered_hash) AS previous_hash,
-        w.kind IS NOT NULL AND (p.distinct_id IN ('', p.event_id) OR p.kind IN ({_VISITS})) AS awaits
+        w.kind IS NOT NULL AND ({is_nobody_sql("p.distinct_id", "p.")} OR p.kind IN ({_VISITS})) AS awaits
     FROM prepared p
     LEFT JOIN waiting w ON w.hour = p.hour AND w.kind = p.kind
     LEFT JOIN known k ON k.partition_hour = p.hour AND {same("k", "p")}

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
-from lf_dagster.config import EventKind, ProjectSettings
+from lf_dagster.config import ProjectSettings
 from lf_dagster.hours import Hour, parse_hour
+from lf_dagster.kinds import EventKind
 from lf_dagster.lake import Lake
 from lf_dagster.warehouse import SCORE_LOOKBACK_HOURS, VISIT_EVENTS, VISIT_WINDOW_HOURS
 
@@ -21,8 +22,7 @@ TRACE_HOURS = 6
 LOOKBACKS: Mapping[str, int] = {
     **dict.fromkeys(get_args(EventKind), TRACE_HOURS),
     **dict.fromkeys(VISIT_EVENTS, VISIT_WINDOW_HOURS),
-    "score": SCORE_LOOKBACK_HOURS,
-    "librechat_feedback": SCORE_LOOKBACK_HOURS,
+    **dict.fromkeys(("score", "librechat_feedback", "ai_metric", "ai_feedback"), SCORE_LOOKBACK_HOURS),
 }
 """Hours before an event in which its trace, or the traces of its visit, are looked for, by kind of event."""
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import resources
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from lf_dagster.config import EXTRA_EVENTS, Compatibility, EventKind
+from lf_dagster.config import Compatibility
+from lf_dagster.kinds import EXTRA_EVENTS, LLM_EVENTS, EventKind
 
-PropertyType = Literal["string", "integer", "number", "boolean", "list", "map"]
-Role = Literal["user_id", "user_url"]
+PropertyType = Literal["string", "integer", "number", "boolean", "list", "map", "json"]
+Role = Literal["user_id", "user_url", "model_provider"]
 
 CONTEXT_COLUMNS: dict[str, str] = {
     "entity_id": "Langfuse id of what the event is about.",
@@ -51,6 +52,8 @@ class Property(_Part):
     only: Compatibility | None = None
     omit_when_null: bool = False
     role: Role | None = None
+    required: bool = False
+    content: bool = False
 
     def is_in(self, compatibility: Compatibility) -> bool:
         """Whether this compatibility sends the property."""
@@ -58,7 +61,8 @@ class Property(_Part):
 
     def column(self, compatibility: Compatibility) -> str:
         """Column of the event table that holds the value for this compatibility."""
-        return NATIVE_PREFIX + self.name if compatibility == "native" and self.native else self.name
+        name = self.name.removeprefix("$")
+        return NATIVE_PREFIX + name if compatibility == "native" and self.native else name
 
 
 class SkipRule(_Part):
@@ -82,7 +86,13 @@ class Event(_Part):
     context: dict[str, str]
     native_context: dict[str, str] = Field(default_factory=dict)
     skip: tuple[SkipRule, ...] = ()
+    needs: tuple[str, ...] = ()
     properties: tuple[Property, ...]
+
+    @property
+    def is_llm(self) -> bool:
+        """Whether it is one of PostHog's LLM analytics."""
+        return self.kind in LLM_EVENTS
 
     @property
     def is_extra(self) -> bool:
@@ -108,16 +118,36 @@ class Event(_Part):
         return NATIVE_PREFIX + name if compatibility == "native" and name in self.native_context else name
 
 
-_FILES = ("langfuse", "agents", "dify", "librechat")
+_FILES = ("langfuse", "agents", "dify", "librechat", "llm_analytics")
+_PREFIXES = {"dify_": "dify", "librechat_": "librechat", "ai_": "llm_analytics"}
+_AGENTS = ("agent_run", "session")
 
 
-@functools.lru_cache(maxsize=1)
-def load_catalogue() -> tuple[Event, ...]:
-    """All events: trace, generation, score, observation, and those that are made on request."""
-    shared = _read("shared")
-    return tuple(Event.model_validate(_filled(item, shared)) for name in _FILES for item in _read(name)["events"])
+def load_catalogue(kinds: Collection[EventKind] | None = None) -> tuple[Event, ...]:
+    """All events, or those of some kinds: trace, generation, score, observation, and those that are made on request.
+
+    Reading the files takes some milliseconds, so only those of the kinds are read.
+    """
+    if kinds is None:
+        return tuple(event for name in _FILES for event in _file(name))
+    files = {_file_of(kind) for kind in kinds}
+    return tuple(event for name in _FILES if name in files for event in _file(name) if event.kind in kinds)
 
 
+def _file_of(kind: EventKind) -> str:
+    if kind in _AGENTS:
+        return "agents"
+    return next((name for prefix, name in _PREFIXES.items() if kind.startswith(prefix)), "langfuse")
+
+
+@functools.cache
+def _file(name: str) -> tuple[Event, ...]:
+    file, shared = _read(name), _read("shared")
+    known = {key: {**shared[key], **file.get(key, {})} for key in ("contexts", "shared")}
+    return tuple(Event.model_validate(_filled(item, known)) for item in file["events"])
+
+
+@functools.cache
 def _read(name: str) -> dict[str, Any]:
     text = (resources.files("lf_dagster.events") / "kinds" / f"{name}.yaml").read_text(encoding="utf-8")
     # libyaml takes 8 ms for all files where Python takes 100.
@@ -139,4 +169,5 @@ def _property(item: str | dict[str, Any], shared: Mapping[str, Any], row: str) -
     if not isinstance(item, str):
         return item
     found = shared[item]
-    return {**found, "expression": found["expression"].replace("{row}", row)}
+    filled = {key: found[key].replace("{row}", row) for key in ("expression", "native") if key in found}
+    return {**found, **filled}

@@ -17,7 +17,7 @@ from lf_dagster.warehouse.described import digest as warehouse_digest
 
 _HERE = Path(__file__).parent
 FILE = _HERE / "described.json"
-_CODE = ("catalogue.py", "inputs.py", "tables.py")
+_CODE = ("catalogue.py", "inputs.py", "llm.py", "tables.py")
 
 
 def known() -> dict[str, Model] | None:

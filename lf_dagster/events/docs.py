@@ -27,8 +27,9 @@ Each event goes to Mixpanel and PostHog with the properties below. `compatibilit
 the public property tables promise; `compatibility: native` sends the units, nulls and texts of Langfuse's own
 integrations, for dashboards that are built on those. Token counts are right in both.
 
-Trace, generation and score events are always made, observation events with `observation_events`, and the others when
-`extra_events` lists their kind. Texts that people or models wrote are in none of them.
+Trace, generation and score events are always made, observation events with `observation_events`, those of PostHog's LLM
+analytics (`$ai_...`) with `posthog.llm_analytics`, and the others when `extra_events` lists their kind. Inputs and
+outputs are in none of them, except, on request, in those of LLM analytics (`posthog.llm_content`).
 
 ## Identity
 
@@ -44,6 +45,8 @@ Trace, generation and score events are always made, observation events with `obs
   ({", ".join(f"`{item}`" for item in POSTHOG_ILLEGAL_IDS)}), it is the event id and the event makes no person profile.
   Known users get `$set.langfuse_user_url`. `$session_id` is the metadata `$posthog_session_id`; left out when missing
   (native: empty).
+- **Events of LLM analytics** have the uuid v5 of `<event name>-<uuid of the row's "langfuse ..." event>` as id. Their
+  `distinct_id` is that event's, also without a user, so that both of a row count as one user.
 - `langfuse_user_id` is `{UNKNOWN_USER}` without user (documented), which is never a distinct id.
 - An event that was delivered keeps the distinct id under which it was, and at Mixpanel the time, at PostHog the UTC
   day: else it would count twice. Where that is not its time any more, `{TIME_PROPERTY}` has the right one.
@@ -71,8 +74,9 @@ def _lines() -> Iterator[str]:
 
 
 def _event(event: Event) -> Iterator[str]:
-    yield f"## {event.names['mixpanel']} / {event.names['posthog']}\n"
+    yield f"## {' / '.join(event.names.values())}\n"
     asked = f" Made when `extra_events` lists `{event.kind}`." if event.is_extra else ""
+    asked = " Made with `posthog.llm_analytics`." if event.is_llm else asked
     yield f"{event.description.strip()} Table `{event.table}`.{asked}\n"
     yield "| Property | Type | Unit | Sent | Meaning |"
     yield "|---|---|---|---|---|"
@@ -82,6 +86,7 @@ def _event(event: Event) -> Iterator[str]:
 
 def _row(item: Property) -> str:
     sent = f"{item.only} only" if item.only else "both, forms differ" if item.native else "both"
+    sent = "with `llm_content`" if item.content else sent
     return f"| `{item.name}` | {item.type} | {item.unit or ''} | {sent} | {item.doc.strip()} |"
 
 

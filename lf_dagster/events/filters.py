@@ -12,11 +12,15 @@ REASONS: dict[str, str] = {
     "filtered:environment": "Its environment is not wanted.",
     "filtered:trace_name": "Its trace's name is not wanted.",
     "filtered:tag": "Its trace's tags are not wanted.",
-    "filtered:type": "Its observation type is not wanted (observation events).",
-    "filtered:level": "Its level is not wanted (generation and observation events).",
+    "filtered:type": "Its observation type is not wanted (observation events, `$ai_span`, `$ai_embedding`).",
+    "filtered:level": "Its level is not wanted (generation and observation events, and their `$ai_` forms).",
     "filtered:sample": "Its trace is not in the sample.",
+    "filtered:property": "It cannot do without a property that is excluded (events of LLM analytics).",
 }
 """Skip reasons that filters give; the catalogue has more."""
+
+_OF_TYPES = ("observation", "ai_span", "ai_embedding")
+_OF_LEVELS = ("generation", "ai_generation", *_OF_TYPES)
 
 
 def skip_reason_sql(event: Event, filters: Filters, compatibility: Compatibility) -> str:
@@ -45,9 +49,9 @@ def _rules(event: Event, filters: Filters) -> Iterator[tuple[str, str]]:
         yield f"NOT list_has_any(tags, {_list(filters.tags)})", "filtered:tag"
     if filters.exclude_tags:
         yield f"list_has_any(tags, {_list(filters.exclude_tags)})", "filtered:tag"
-    if event.kind == "observation":
+    if event.kind in _OF_TYPES:
         yield from _names("observation_type", "filtered:type", filters.observation_types, ())
-    if event.kind in ("generation", "observation"):
+    if event.kind in _OF_LEVELS:
         yield from _names("level", "filtered:level", filters.levels, ())
     if filters.sample_rate < 1:
         key = "coalesce(nullif(trace_id, ''), session_id, entity_id)"

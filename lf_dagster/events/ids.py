@@ -25,6 +25,27 @@ def event_digest_sql(destination: DestinationName, project_id: str, entity_id: s
     return f"sha1(from_hex('{NAMESPACES[destination].hex}') || encode('{prefix}-' || {entity_id}))"
 
 
+def llm_event_id(event: str, event_id: str) -> str:
+    """Id of an event of LLM analytics, from its name and the id of the row's `langfuse ...` event."""
+    return str(uuid.uuid5(NAMESPACES["posthog"], f"{event}-{event_id}"))
+
+
+def llm_event_digest_sql(event: str, event_id: str) -> str:
+    """SQL for the digest behind `llm_event_id`; both are SQL expressions."""
+    return f"sha1(from_hex('{NAMESPACES['posthog'].hex}') || encode({event} || '-' || {event_id}))"
+
+
+def is_nobody_sql(distinct_id: str, row: str = "") -> str:
+    """SQL: whether a distinct id stands for no user, but for its own event alone.
+
+    `row` is the prefix of the columns `event` and `event_id`. An event of LLM analytics without user has the id of the
+    row's `langfuse ...` event, so that both count as one.
+    """
+    own = event_id_sql(llm_event_digest_sql(f"{row}event", distinct_id))
+    llm = f"CASE WHEN starts_with({row}event, '$ai_') THEN {row}event_id = {own} ELSE false END"
+    return f"({distinct_id} IN ('', {row}event_id) OR {llm})"
+
+
 def event_id_sql(digest: str) -> str:
     """SQL that forms the uuid v5 text from a digest column (version 5, RFC 4122 variant)."""
     variant = f"substr('89ab', ('0x' || substr({digest}, 17, 1))::INT % 4 + 1, 1)"

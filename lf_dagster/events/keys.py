@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from lf_dagster.events.ids import is_nobody_sql
+
 LIBRARY = "lf_dagster"
 
 DELETED_PROPERTY = "langfuse_deleted"
@@ -34,7 +36,7 @@ def may_be_sent(distinct_id: str, *, hashed: bool) -> str:
     """Whether a delivered distinct id may be sent again: with hashed user ids only hashes and ids of no user are."""
     if not hashed:
         return "true"
-    return f"({distinct_id} IN ('', event_id) OR regexp_full_match({distinct_id}, '[0-9a-f]{{64}}'))"
+    return f"({is_nobody_sql(distinct_id)} OR regexp_full_match({distinct_id}, '[0-9a-f]{{64}}'))"
 
 
 def tombstone_sql(protocol: str, relation: str, *, hashed: bool) -> str:

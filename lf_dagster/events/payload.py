@@ -1,4 +1,5 @@
-"""What a destination is sent: one JSON object per event, formed by generated SQL.
+"""What a destination is sent: one JSON object per event, formed by generated SQL. What the destinations differ in is in
+`mixpanel_payload` and `posthog_payload`.
 
 Payloads are concatenated from fragments (`"key":value`), which is cheaper than building JSON; a NULL fragment
 vanishes. Sub-selects follow each other: values (settings applied), cut values, fragments, payload.
@@ -9,17 +10,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import ClassVar
 
 from lf_dagster.config import Compatibility, DestinationSettings
 from lf_dagster.events.catalogue import Event, Property
 from lf_dagster.events.content import concat, payload_hash, wellformed
-from lf_dagster.events.cutting import MAX_CHARACTERS, POSTHOG_MAX_DISTINCT_ID, cut_value, size, too_long
+from lf_dagster.events.cutting import MAX_CHARACTERS, cut_value, size, too_long
 from lf_dagster.events.filters import skip_reason_sql
 from lf_dagster.events.ids import DestinationName, event_digest_sql, event_id_sql
-from lf_dagster.events.keys import LIBRARY, iso, may_be_sent, mixpanel_time, posthog_id, posthog_time
-from lf_dagster.events.nobody import MIXPANEL_DENIED_IDS, POSTHOG_ILLEGAL_IDS, UNKNOWN_USER
+from lf_dagster.events.keys import iso, may_be_sent
+from lf_dagster.events.nobody import UNKNOWN_USER
 from lf_dagster.warehouse import ALIAS
 from lf_dagster.warehouse.database import identifier, literal
 
@@ -87,7 +87,7 @@ class Payload(ABC):
         body = f"SELECT *, {concat(self.body())} AS body FROM ({self._keyed()})"
         return (
             f"SELECT hour, {literal(self.event.kind)} AS kind, {name} AS event, entity_id, event_id, time_ms, "
-            f"distinct_id, identity, key, {payload_hash(self.hashed())} AS payload_hash, {concat(self.payload())} AS "
+            f"distinct_id, identity, key, {self.payload_hash()} AS payload_hash, {concat(self.payload())} AS "
             f"payload, {wellformed(self.property_types)} AS wellformed, skip_reason, truncated FROM ({body})"
         )
 
@@ -126,7 +126,19 @@ class Payload(ABC):
     @abstractmethod
     def payload(self) -> Iterator[str]: ...
 
+    def payload_hash(self) -> str:
+        """The hash of `hashed`."""
+        return payload_hash(self.hashed())
+
     # Values
+
+    def digest(self) -> str:
+        """The digest that the event's id is formed of, over the event table."""
+        return event_digest_sql(self.destination, self.project_id, self.event.own_id)
+
+    def skip_reason(self) -> str:
+        """Why the event is not sent, over the event table; NULL when it is."""
+        return skip_reason_sql(self.event, self.settings.filters, self.compatibility)
 
     def context(self, name: str) -> str:
         return self.event.context_column(name, self.compatibility)
@@ -153,30 +165,29 @@ class Payload(ABC):
     def _hashed(self, user: str) -> str:
         return f"sha256({literal(self.salt)} || {user})" if self.salt else user
 
-    def _value(self, item: Property) -> str:
+    def value(self, item: Property) -> str:
+        """A property's value over the event table."""
         column = item.column(self.compatibility)
         if item.role != "user_id":
             return column
         hashed = self._hashed(column)
         return f"coalesce({hashed}, {literal(UNKNOWN_USER)})" if self.documented else hashed
 
+    def values(self) -> Iterator[str]:
+        """Columns over the event table."""
+        yield from ("partition_hour AS hour", "entity_id", "event_time", "epoch_ms(event_time) AS time_ms")
+        yield f"{self.digest()} AS digest"
+        yield f"{self.known_user()} AS user_sent"
+        yield f"{self.is_identified()} AS identified"
+        yield f"{self.session()} AS session_sent"
+        yield f"{self.skip_reason()} AS skip_reason"
+        yield from (f"{self.value(item)} AS p{number}" for number, item in enumerate(self.properties))
+
     def _values(self) -> str:
         table = f"{ALIAS}.{identifier(self.schema)}.{self.event.table}"
-        columns = [
-            "partition_hour AS hour",
-            "entity_id",
-            "event_time",
-            "epoch_ms(event_time) AS time_ms",
-            f"{event_digest_sql(self.destination, self.project_id, self.event.own_id)} AS digest",
-            f"{self.known_user()} AS user_sent",
-            f"{self.is_identified()} AS identified",
-            f"{self.session()} AS session_sent",
-            f"{skip_reason_sql(self.event, self.settings.filters, self.compatibility)} AS skip_reason",
-            *(f"{self._value(item)} AS p{number}" for number, item in enumerate(self.properties)),
-        ]
         # Here and not around the whole: DuckDB does not move such a filter below the forming of the payloads.
         where = f" WHERE {self.portion}({literal(self.event.kind)}, rowid)" if self.portion else ""
-        return f"SELECT {', '.join(columns)} FROM {table}{where}"
+        return f"SELECT {', '.join(self.values())} FROM {table}{where}"
 
     # Cutting
 
@@ -184,7 +195,7 @@ class Payload(ABC):
         """Columns that may be too long: column -> (property name, kind of value, limit)."""
         return {"user_sent": ("distinct_id", "string", self.max_distinct_id)}
 
-    def _cut(self) -> str:
+    def cut(self) -> str:
         """Values with what is too long cut (documented), the names of what is too long, and the event id."""
         cuttable = self.cuttable()
         cuts = [f"{cut_value(column, kind, limit)} AS {column}" for column, (_, kind, limit) in cuttable.items()]
@@ -210,17 +221,13 @@ class Payload(ABC):
         They differ where the destination has the event under another one: it stays the same event for the
         destination only if what makes up the key stays as it was.
         """
-        named = f"SELECT *, {self.distinct_id()} AS distinct_id, time_ms AS source_ms FROM ({self._cut()})"
+        named = f"SELECT *, {self.distinct_id()} AS distinct_id, time_ms AS source_ms FROM ({self.cut()})"
         source = f"SELECT *, {self.identity()} AS identity FROM ({named})"
         if self.kept is None:
             return f"SELECT *, identity AS key FROM ({source})"
-        kept = (
-            f"SELECT hour, event_id, identity AS key, time_ms AS kept_ms FROM {self.kept} "
-            f"WHERE event = {literal(self.event.names[self.destination])} AND {self._may_stay()}"
-        )
         joined = (
             f"SELECT source.*, coalesce(kept.key, source.identity) AS key, kept.kept_ms FROM ({source}) AS source "
-            f"LEFT JOIN ({kept}) AS kept ON kept.hour = source.hour AND kept.event_id = source.event_id"
+            f"LEFT JOIN ({self.kept_keys()}) AS kept ON kept.hour = source.hour AND kept.event_id = source.event_id"
         )
         replaced = ", ".join(
             f"CASE WHEN key <> identity THEN {value} ELSE {column} END AS {column}"
@@ -228,8 +235,18 @@ class Payload(ABC):
         )
         return f"SELECT * REPLACE ({replaced}) FROM ({joined})"
 
-    def _may_stay(self) -> str:
-        """Once user ids are hashed, one that was delivered in clear is not sent again."""
+    def kept_keys(self) -> str:
+        """A SELECT of hour, event_id, key and kept_ms: the events that the destination has.
+
+        Once user ids are hashed, one that was delivered in clear is not sent again.
+        """
+        return (
+            f"SELECT hour, event_id, identity AS key, time_ms AS kept_ms FROM {self.kept} "
+            f"WHERE event = {literal(self.event.names[self.destination])} AND {self.may_stay()}"
+        )
+
+    def may_stay(self) -> str:
+        """Whether a delivered identity may be sent again."""
         return may_be_sent(self.kept_id("identity"), hashed=self.salt is not None)
 
     # Fragments
@@ -241,8 +258,10 @@ class Payload(ABC):
             yield f"""CASE WHEN time_ms <> source_ms THEN {key} || {iso("source_ms")} || '"' END"""
 
     def property_fragments(self) -> Iterator[str]:
-        """`,"name":value` of each catalogue property."""
+        """`,"name":value` of each catalogue property; what was cut comes by itself."""
         for item, (column, sql_type) in zip(self.properties, self.property_types.items(), strict=True):
+            if item.name == TRUNCATED_PROPERTY:
+                continue
             value = self._json(column, sql_type)
             key = literal(f',"{item.name}":')
             if item.omit_when_null:
@@ -262,139 +281,3 @@ class Payload(ABC):
             # JSON knows neither infinity nor NaN
             return f"CASE WHEN isfinite({column}::DOUBLE) THEN {column}::DOUBLE::VARCHAR END"
         return f"to_json({column})::VARCHAR"
-
-
-class MixpanelPayload(Payload):
-    """An event of `/import`: everything inside `properties` (mixpanel.md 3, 4)."""
-
-    destination: ClassVar[DestinationName] = "mixpanel"
-    session_property: ClassVar[str] = "session_id"
-
-    @property
-    def bad_ids(self) -> tuple[str, ...]:
-        return MIXPANEL_DENIED_IDS
-
-    def session(self) -> str:
-        own, langfuse = self.context("mixpanel_session_id"), self.context("session_id")
-        return f"coalesce(nullif({own}, ''), nullif({langfuse}, ''))"
-
-    def distinct_id(self) -> str:
-        return "coalesce(user_sent, '')"
-
-    def identity(self) -> str:
-        return "concat(distinct_id, '|', time_ms)"
-
-    def kept_id(self, identity: str) -> str:
-        return f"left({identity}, -1 - length({mixpanel_time(identity)}))"
-
-    def kept_values(self) -> dict[str, str]:
-        kept_id = self.kept_id("key")
-        return {
-            "distinct_id": kept_id,
-            "user_sent": f"nullif({kept_id}, '')",
-            "time_ms": f"try_cast({mixpanel_time('key')} AS BIGINT)",
-        }
-
-    def cuttable(self) -> dict[str, tuple[str, str, int]]:
-        columns = super().cuttable()
-        columns["session_sent"] = (self.session_property, "string", MAX_CHARACTERS)
-        for number, item in enumerate(self.properties):
-            if item.type in ("string", "list", "map"):
-                columns[f"p{number}"] = (item.name, item.type, MAX_CHARACTERS)
-        return columns
-
-    def body(self) -> Iterator[str]:
-        yield """'"time":', time_ms, ',"distinct_id":', to_json(distinct_id)"""
-        yield """',"$insert_id":"', event_id, '"'"""
-        yield """',"$user_id":' || to_json(user_sent)::VARCHAR"""
-        if self.wants(self.session_property):
-            yield """',"session_id":' || to_json(session_sent)::VARCHAR"""
-        if self.documented:
-            yield """',"ip":"0"'"""  # else every user gets the place of this machine (mixpanel.md 4.6)
-        yield from self.property_fragments()
-        yield from self.time_fragment()
-        yield from self.truncated_fragment()
-
-    def hashed(self) -> Iterator[str]:
-        yield "body"
-
-    def payload(self) -> Iterator[str]:
-        yield literal(f'{{"event":"{self.event.names["mixpanel"]}","properties":{{')
-        yield "body"
-        yield "'}}'"
-
-
-class PosthogPayload(Payload):
-    """An event of `/batch/` (posthog.md 3); `PosthogV1Payload` has the same content in the V1 form."""
-
-    destination: ClassVar[DestinationName] = "posthog"
-    session_property: ClassVar[str] = "$session_id"
-    max_distinct_id: ClassVar[int] = POSTHOG_MAX_DISTINCT_ID
-
-    @property
-    def bad_ids(self) -> tuple[str, ...]:
-        return POSTHOG_ILLEGAL_IDS if self.documented else ()
-
-    def session(self) -> str:
-        session = self.context("posthog_session_id")
-        return session if self.documented else f"coalesce({session}, '')"
-
-    def distinct_id(self) -> str:
-        return "coalesce(user_sent, event_id)"
-
-    def identity(self) -> str:
-        return "concat(distinct_id, '|', strftime(timezone('UTC', event_time), '%Y-%m-%d'))"
-
-    def kept_id(self, identity: str) -> str:
-        return posthog_id(identity)
-
-    def kept_values(self) -> dict[str, str]:
-        """Within its day an event may move; a person's id stays one, and the anonymous one stays without person."""
-        kept_id = self.kept_id("key")
-        return {
-            "distinct_id": kept_id,
-            "identified": f"if({kept_id} = distinct_id, identified, {kept_id} <> event_id)",
-            "time_ms": f"if(right(key, 10) = right(identity, 10), time_ms, {posthog_time('key', 'kept_ms')})",
-        }
-
-    def body(self) -> Iterator[str]:
-        yield """'"$geoip_disable":true'"""  # else every user gets the place of this machine (posthog.md 3)
-        yield from self.property_fragments()
-        url = next((n for n, item in enumerate(self.properties) if item.role == "user_url"), None)
-        if url is not None and self.wants("$set"):
-            # Only of the person that the event belongs to: under a kept id the link is someone else's.
-            link = f"CASE WHEN identified AND distinct_id = user_sent THEN to_json(p{url})::VARCHAR END"
-            yield f"""',"$set":{{"langfuse_user_url":' || {link} || '}}'"""
-        yield from self.time_fragment()
-        yield from self.truncated_fragment()
-
-    def hashed(self) -> Iterator[str]:
-        yield from ("distinct_id", "time_ms", "session_sent", "body")
-
-    def head(self) -> Iterator[str]:
-        yield literal(f'{{"event":"{self.event.names["posthog"]}","distinct_id":')
-        yield """to_json(distinct_id), ',"uuid":"', event_id, '","timestamp":"'"""
-        yield iso("time_ms")
-
-    def payload(self) -> Iterator[str]:
-        yield from self.head()
-        yield '\'","properties":{\', body'
-        if self.wants(self.session_property):
-            yield """',"$session_id":' || to_json(session_sent)::VARCHAR"""
-        yield """CASE WHEN NOT identified THEN ',"$process_person_profile":false' END"""
-        yield literal(f',"$lib":"{LIBRARY}","$lib_version":"{version("lf-dagster")}"}}}}')
-
-
-class PosthogV1Payload(PosthogPayload):
-    """An event of Capture V1 (posthog.md 8.1): session and options on top level, sender in the request's header."""
-
-    def payload(self) -> Iterator[str]:
-        yield from self.head()
-        if self.wants(self.session_property):
-            yield """'","session_id":' || to_json(nullif(session_sent, ''))::VARCHAR || ',"options":{'"""
-            yield """CASE WHEN nullif(session_sent, '') IS NULL THEN '","options":{' END"""
-        else:
-            yield """'","options":{'"""
-        yield """'"disable_skew_correction":true'"""
-        yield """CASE WHEN NOT identified THEN ',"process_person_profile":false' END"""
-        yield """'},"properties":{', body, '}}'"""

@@ -9,14 +9,10 @@ from lf_dagster.config import Compatibility, DestinationSettings, MixpanelSettin
 from lf_dagster.errors import ConfigError
 from lf_dagster.events.catalogue import load_catalogue
 from lf_dagster.events.ids import DestinationName
-from lf_dagster.events.payload import (
-    TIME_PROPERTY,
-    TRUNCATED_PROPERTY,
-    MixpanelPayload,
-    Payload,
-    PosthogPayload,
-    PosthogV1Payload,
-)
+from lf_dagster.events.llm_payload import LlmPayload, LlmV1Payload
+from lf_dagster.events.mixpanel_payload import MixpanelPayload
+from lf_dagster.events.payload import TIME_PROPERTY, TRUNCATED_PROPERTY, Payload
+from lf_dagster.events.posthog_payload import PosthogPayload, PosthogV1Payload
 from lf_dagster.events.tables import event_models
 from lf_dagster.warehouse import ALIAS
 from lf_dagster.warehouse.database import identifier, literal
@@ -28,6 +24,7 @@ _PAYLOADS: dict[Protocol, type[Payload]] = {
     "batch": PosthogPayload,
     "v1": PosthogV1Payload,
 }
+_LLM_PAYLOADS: dict[Protocol, type[Payload]] = {"batch": LlmPayload, "v1": LlmV1Payload}
 _OPTIONAL_KEYS = {"mixpanel": ("session_id",), "posthog": ("$session_id", "$set")}
 
 
@@ -61,9 +58,9 @@ def prepared_sql(
     if chosen.hash_user_ids_env and not user_id_salt:
         raise ConfigError(f"{destination}: user ids are to be hashed, but the salt is empty")
     _check_property_names(destination, chosen, settings.compatibility)
-    tables = {model.name: model.schema for model in event_models(settings)}
+    tables = {model.name: model.schema for model in event_models(settings, destination)}
     selects = [
-        _PAYLOADS[protocol](
+        (_LLM_PAYLOADS if event.is_llm else _PAYLOADS)[protocol](
             event=event,
             types=tables[event.table],
             settings=chosen,
@@ -74,14 +71,13 @@ def prepared_sql(
             kept=kept,
             portion=portion,
         ).select()
-        for event in load_catalogue()
-        if event.kind in settings.event_kinds
+        for event in load_catalogue(settings.kinds_for(destination))
     ]
     return "\nUNION ALL\n".join(selects)
 
 
-def outline_sql(settings: ProjectSettings) -> str:
-    """A SELECT of one row per event and little more, which costs next to nothing.
+def outline_sql(destination: str, settings: ProjectSettings) -> str:
+    """A SELECT of one row per event of a destination and little more, which costs next to nothing.
 
     Columns: hour, kind, entity_id, row (id in its table), user_id (whose it is at the source).
     """
@@ -89,15 +85,15 @@ def outline_sql(settings: ProjectSettings) -> str:
         f"SELECT partition_hour AS hour, {literal(event.kind)} AS kind, entity_id, rowid AS row, "
         f"{event.context_column('user_id', settings.compatibility)} AS user_id "
         f"FROM {ALIAS}.{identifier(settings.name)}.{event.table}"
-        for event in load_catalogue()
-        if event.kind in settings.event_kinds
+        for event in load_catalogue(settings.kinds_for(destination))
     ]
     return "\nUNION ALL\n".join(selects)
 
 
 def property_names(destination: DestinationName, compatibility: Compatibility) -> list[str]:
     """Names that `properties` and `exclude_properties` may list, sorted."""
-    names = {item.name for event in load_catalogue() for item in event.sent(compatibility)}
+    events = [event for event in load_catalogue() if destination in event.names]
+    names = {item.name for event in events for item in event.sent(compatibility)}
     return sorted({*names, *_OPTIONAL_KEYS[destination], TIME_PROPERTY, TRUNCATED_PROPERTY})
 
 
@@ -111,8 +107,9 @@ def _settings_of(destination: DestinationName, settings: ProjectSettings) -> Des
 def _check_property_names(
     destination: DestinationName, settings: DestinationSettings, compatibility: Compatibility
 ) -> None:
-    known = property_names(destination, compatibility)
-    for name in (*(settings.properties or ()), *settings.exclude_properties):
+    wanted = (*(settings.properties or ()), *settings.exclude_properties)
+    known = property_names(destination, compatibility) if wanted else []
+    for name in wanted:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3)
             raise ConfigError(

@@ -13,13 +13,16 @@ from datetime import datetime, timezone
 
 import duckdb
 
-from lf_dagster.config import EventKind, ProjectSettings
+from lf_dagster.config import ProjectSettings
 from lf_dagster.events import described
 from lf_dagster.events.catalogue import CONTEXT_COLUMNS, NATIVE_PREFIX, Event, load_catalogue
 from lf_dagster.events.inputs import open_inputs, run_macros_sql, run_tables
+from lf_dagster.events.llm import llm_macros_sql
 from lf_dagster.hours import Hour
+from lf_dagster.kinds import LLM_EVENTS, EventKind
 from lf_dagster.warehouse import Model, ModelRun, Warehouse, load_models
 from lf_dagster.warehouse.database import literal
+from lf_dagster.warehouse.first_rows import first_rows
 from lf_dagster.warehouse.hours import build_ids, record_builds
 from lf_dagster.warehouse.lineage import Lineage
 from lf_dagster.warehouse.models import AUDIT_COLUMNS, Column, macros_sql
@@ -40,9 +43,9 @@ SKIP_COLUMNS = {
 }
 
 
-def event_models(settings: ProjectSettings) -> list[Model]:
-    """The event tables of a project's settings, in catalogue order."""
-    return list(_models(settings.event_kinds))
+def event_models(settings: ProjectSettings, destination: str | None = None) -> list[Model]:
+    """The event tables of a project's settings, in catalogue order: all, or those that a destination is sent."""
+    return list(_models(settings.kinds_for(destination) if destination else settings.event_kinds))
 
 
 def run_events(
@@ -70,6 +73,8 @@ def run_events(
         con.execute(macros_sql())
         con.execute(_project_macros(project_id, project_name, host))
         con.execute(run_macros_sql(hours, settings.session_idle_hours))
+        if set(LLM_EVENTS) & set(settings.event_kinds):
+            con.execute(llm_macros_sql(content=bool(settings.posthog and settings.posthog.llm_content)))
         with transaction(con, settings.name):
             prepare_tables(con, [model for model in load_models("typed") if model.kind == "table"], settings.name)
             reshaped = prepare_tables(con, models, settings.name)
@@ -80,7 +85,8 @@ def run_events(
             rows = {model.name: rows_per_hour(con, model, settings.name, hours) for model in models}
             typed = build_ids(con, settings.name, "typed", hours)
             record_builds(con, settings.name, "events", {hour: typed.get(hour, "-") for hour in hours}, audit)
-        return ModelRun(rows, frozenset(), watch.seconds, reshaped=reshaped)
+            shown = first_rows(con, models, settings.name, rows)
+        return ModelRun(rows, frozenset(), watch.seconds, reshaped=reshaped, first_rows=shown)
 
     return warehouse.in_little_memory(replace)
 
@@ -134,8 +140,9 @@ def _documentation(event: Event) -> Iterator[tuple[str, str, str | None]]:
         yield name, text, None
         yield NATIVE_PREFIX + name, f"{text} As Langfuse's own integration has it.", None
     for item in event.properties:
-        yield item.name, item.doc, item.unit
-        yield NATIVE_PREFIX + item.name, f"{item.doc} The native form.", None
+        yield item.column("documented"), item.doc, item.unit
+        if item.native:
+            yield item.column("native"), f"{item.doc} The native form.", None
     for name, text in SKIP_COLUMNS.items():
         yield name, text, None
 
@@ -146,9 +153,9 @@ def event_sql(event: Event) -> str:
     columns += [f"{event.context[name]} AS {name}" for name in CONTEXT_COLUMNS]
     columns += [f"{expression} AS {NATIVE_PREFIX}{name}" for name, expression in event.native_context.items()]
     for item in event.properties:
-        columns.append(f"{item.expression} AS {item.name}")
+        columns.append(f"{item.expression} AS {item.column('documented')}")
         if item.native:
-            columns.append(f"{item.native} AS {NATIVE_PREFIX}{item.name}")
+            columns.append(f"{item.native} AS {item.column('native')}")
     columns.append(f"{_skip_sql(event, 'documented')} AS skip_reason")
     columns.append(f"{_skip_sql(event, 'native')} AS native_skip_reason")
     main = f"{event.main}." if event.main else ""
@@ -176,6 +183,7 @@ def _describe(
         con.execute(macros_sql())
         con.execute(_project_macros("", "", ""))
         con.execute(run_macros_sql([Hour.containing(datetime.now(timezone.utc))], 1))
+        con.execute(llm_macros_sql(content=True))
         for table, columns in read.items():
             con.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
         for name, sql in during_run.items():

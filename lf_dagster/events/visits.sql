@@ -38,7 +38,7 @@ SELECT
         ('TitleRun', 'MemoryRun', 'generate_conversation_name', 'generate_name')) AS n_turns,
     count(DISTINCT person(user_id, source_app, trace_name)) AS n_users,
     sum(total_cost) AS total_cost,
-    sum(total_tokens)::BIGINT AS total_tokens,
+    TRY_CAST(sum(total_tokens) AS BIGINT) AS total_tokens,
     count(*) FILTER (n_errors > 0) AS n_failed,
     list_sort(list_distinct(list(source_app))) AS source_apps,
     arg_min(read_path, (started_at, trace_id)) AS read_path,

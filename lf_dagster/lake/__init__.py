@@ -1,5 +1,6 @@
 """The lake: Parquet extracts and ledgers, per project and UTC hour, in a folder or behind an fsspec URL."""
 
+from lf_dagster.lake.broken import UnreadableFile, is_broken
 from lf_dagster.lake.deletions import DeletionRule
 from lf_dagster.lake.lake import Lake
 from lf_dagster.lake.liveness import hold, is_dead
@@ -14,7 +15,9 @@ __all__ = [
     "ExtractFile",
     "ExtractWriter",
     "Lake",
+    "UnreadableFile",
     "Workspace",
     "hold",
+    "is_broken",
     "is_dead",
 ]

@@ -35,6 +35,27 @@ class DeletionRule:
         """Whether missing rows stay live, by the facts of the extract held so far: once expired, always expired."""
         return self.expired or int(held.get("kept_expired", 0)) > 0
 
+    def check_unknown(self, returned: int, facts: Mapping[str, str]) -> None:
+        """Raises FatalError when a read may not take the place of an extract that cannot be read: nobody knows what it
+        lost. `returned` rows, of the stream and hour that `facts` name."""
+        hint = (
+            "Restore the file from a backup. If the hour is to be made from what Langfuse has now, move the file away "
+            "and run the hour again: events of rows that are not there any more count as deleted then."
+        )
+        if self.expired:
+            raise FatalError(
+                "the extract held so far cannot be read, and Langfuse no longer has to have its rows, which are past "
+                "the project's retention: nothing was written",
+                hint=hint,
+                **_where(facts),
+            )
+        if returned == 0 and self.max_lost_share < 1.0 and facts.get("stream") != "scores":
+            raise FatalError(
+                "the extract held so far cannot be read, and this read returned no rows: nothing was written",
+                hint=f"A server in the wrong mode or the keys of a wrong project answer with nothing. {hint}",
+                **_where(facts),
+            )
+
     def check_loss(self, lost: int, live: int, facts: Mapping[str, str]) -> None:
         """Raises FatalError when a read lost more of the live rows than it may; `facts` say where."""
         if lost > GUARDED_ROWS and lost > self.max_lost_share * live:

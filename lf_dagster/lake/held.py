@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lf_dagster.errors import FatalError
 from lf_dagster.lake.arrays import numbers
+from lf_dagster.lake.broken import is_broken, unreadable_extract
 from lf_dagster.lake.pages import PageStore
 from lf_dagster.lake.schema import EXTRACT_SCHEMA, facts_of
 from lf_dagster.lake.versions import connect
@@ -45,8 +45,9 @@ class Missing:
 class HeldExtract:
     """One extract, open for reading; on a local lake it stays readable when it is replaced meanwhile."""
 
-    def __init__(self, file: pq.ParquetFile) -> None:
+    def __init__(self, file: pq.ParquetFile, path: str) -> None:
         self._file = file
+        self._path = path
         self._columns = [name for name in EXTRACT_SCHEMA.names if name in file.schema_arrow.names]
         self.facts = facts_of(file.metadata.metadata)
 
@@ -83,7 +84,7 @@ class HeldExtract:
     def _rows_of(
         self, group: int, begin: int, positions: pa.ChunkedArray, mark: datetime | None
     ) -> Iterator[pa.RecordBatch]:
-        for batch in self._file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=self._columns):
+        for batch in self._batches(_ROWS_AT_ONCE, row_groups=[group], columns=self._columns):
             wanted = _between(positions, begin, begin + batch.num_rows)
             if len(wanted):
                 places = pc.call_function("subtract", [wanted, pa.scalar(begin, pa.int64())])
@@ -94,11 +95,19 @@ class HeldExtract:
         """JSON text, mark and gone metadata of every row with its position, as batches of TEXT_SCHEMA."""
         known = [name for name in _TEXT_COLUMNS if name in self._columns]
         position = 0
-        for batch in self._file.iter_batches(_TEXTS_AT_ONCE, columns=known):
+        for batch in self._batches(_TEXTS_AT_ONCE, columns=known):
             positions = numbers(range(position, position + batch.num_rows))
             columns = [_column(batch, name) for name in _TEXT_COLUMNS]
             yield pa.RecordBatch.from_arrays([*columns, positions], schema=TEXT_SCHEMA)
             position += batch.num_rows
+
+    def _batches(self, most_rows: int, **which: Any) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self._file.iter_batches(most_rows, **which)
+        except (pa.ArrowInvalid, OSError) as error:
+            if is_broken(error):
+                raise unreadable_extract(self._path, error, is_opened=True) from error
+            raise
 
     def _keys(self, read_path: str | None) -> Iterator[pa.RecordBatch]:
         """id, position and whether it is marked, of every row that this read path could return or that is marked."""
@@ -106,7 +115,7 @@ class HeldExtract:
         other_path = read_path == "legacy" and self.facts.get("read_path") == "v2"
         wanted = [name for name in ("id", *(["trace_id"] if other_path else []), _MARK) if name in self._columns]
         position = 0
-        for batch in self._file.iter_batches(_KEYS_AT_ONCE, columns=wanted):
+        for batch in self._batches(_KEYS_AT_ONCE, columns=wanted):
             rows, ids = batch.num_rows, batch.column("id")
             marked = batch.column(_MARK).is_valid() if _MARK in wanted else pa.repeat(pa.scalar(False), rows)
             positions = numbers(range(position, position + rows))
@@ -117,17 +126,15 @@ class HeldExtract:
 
 @contextmanager
 def open_held(path: str, filesystem: Any) -> Iterator[HeldExtract]:
-    """Opens an extract that exists; FatalError when it is no Parquet file that can be read."""
+    """Opens an extract that exists; UnreadableFile when it is no Parquet file that can be read."""
     try:
         file = pq.ParquetFile(path, filesystem=filesystem)
-    except pa.ArrowInvalid as error:
-        raise FatalError(
-            f"the extract held so far cannot be read: {error}",
-            hint="Move the file away and run the hour again; what it knew of deleted rows is lost then.",
-            path=path,
-        ) from error
+    except (pa.ArrowInvalid, OSError) as error:
+        if is_broken(error):
+            raise unreadable_extract(path, error) from error
+        raise
     with file:
-        yield HeldExtract(file)
+        yield HeldExtract(file, path)
 
 
 def _missing_by_arrow(keys: Iterable[pa.RecordBatch], ids: Iterable[pa.Array], _scratch: Path) -> pa.Table:

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lf_dagster.errors import ConfigError
 from lf_dagster.hours import Hour
+from lf_dagster.lake.broken import is_broken, unreadable_extract
 from lf_dagster.lake.deletions import DeletionRule
 from lf_dagster.lake.held import HeldExtract, open_held
 from lf_dagster.lake.schema import facts_of
@@ -32,6 +34,7 @@ class Lake:
     Layout, hive style:
         {root}/raw/project=P/stream=S/date=YYYY-MM-DD/hour=HH/data.parquet
         {root}/ledger/project=P/destination=D/date=YYYY-MM-DD/hour=HH/data.parquet (part-*.parquet during a delivery)
+        {root}/ledger/project=P/destination=mixpanel_profiles/data.parquet
         {root}/audit/project=P/date=YYYY-MM-DD/data.parquet
         {root}/report/project=P/date=YYYY-MM-DD/report.html
         {root}/spool/...
@@ -71,8 +74,17 @@ class Lake:
         return sorted(Hour.from_key(f"{match[1]}-{match[2]}:00") for match in found)
 
     def extract_facts(self, project: str, stream: str, hour: Hour) -> dict[str, str] | None:
-        """Facts that the extract was written with (names without prefix); None when there is no extract."""
-        return self.facts(self.extract_path(project, stream, hour))
+        """Facts that the extract was written with (names without prefix); None when there is no extract.
+
+        Raises UnreadableFile for a broken one.
+        """
+        path = self.extract_path(project, stream, hour)
+        try:
+            return self.facts(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            if is_broken(error):
+                raise unreadable_extract(path, error) from error
+            raise
 
     @contextmanager
     def open_extract(
@@ -90,6 +102,7 @@ class Lake:
         Rows of the old one that are not written again stay in the file, marked; `rule` says how (default: marked with
         the time of day, however many). `merge_metadata` keeps, in `metadata_gone`, metadata keys that the old one has
         and the row no longer brings. `buffer_bytes` is how much Arrow data is held before it goes to scratch files.
+        An old one whose footer cannot be read is put aside, under a name of its own in the same folder.
         Raises FatalError, which leaves the old one, when the rule forbids the loss or another project was read.
         """
         target = self.extract_path(project, stream, hour)
@@ -100,6 +113,7 @@ class Lake:
                 target,
                 facts=facts,
                 held=lambda: self._held_extract(target),
+                put_aside=lambda name: self._rename(target, f"{target}.{name}"),
                 rule=rule or DeletionRule(),
                 merge_metadata=merge_metadata,
                 buffer_bytes=buffer_bytes,
@@ -128,6 +142,10 @@ class Lake:
     def ledger_part_paths(self, project: str, destination: str, hour: Hour) -> list[str]:
         """Existing parts of an hour's ledger, sorted by name."""
         return self.glob(f"{self.ledger_folder(project, destination, hour)}/part-*.parquet")
+
+    def profiles_path(self, project: str) -> str:
+        """What Mixpanel has of the project's user profiles."""
+        return f"{self.root}/ledger/project={project}/destination=mixpanel_profiles/{_DATA}"
 
     # Audits
 
@@ -208,6 +226,12 @@ class Lake:
         if self.is_local:
             return [path.as_posix() for path in Path(folder).glob(pattern)]
         return self.glob(f"{folder}/{pattern}")
+
+    def _rename(self, path: str, target: str) -> None:
+        if self.is_local:
+            Path(path).replace(target)
+        else:
+            self._filesystem.mv(path, target)
 
     @contextmanager
     def _held_extract(self, path: str) -> Iterator[HeldExtract | None]:

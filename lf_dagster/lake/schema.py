@@ -32,8 +32,11 @@ METADATA_PREFIX = "lf_dagster."
 
 
 def facts_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
-    """The facts (names without prefix) in a Parquet file's key-value metadata."""
-    entries = {key.decode(): value.decode() for key, value in (metadata or {}).items()}
+    """The facts (names without prefix) in a Parquet file's key-value metadata. Raises ArrowInvalid for damaged ones."""
+    try:
+        entries = {key.decode(): value.decode() for key, value in (metadata or {}).items()}
+    except UnicodeDecodeError as error:
+        raise pa.ArrowInvalid(f"the metadata in the footer is damaged: {error}") from error
     return {
         key.removeprefix(METADATA_PREFIX): value for key, value in entries.items() if key.startswith(METADATA_PREFIX)
     }

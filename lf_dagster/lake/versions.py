@@ -134,4 +134,6 @@ def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
-    return duckdb.connect(":memory:", config=settings)
+    con = duckdb.connect(":memory:", config=settings)
+    con.execute("SET enable_progress_bar = false")
+    return con

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from typing_extensions import Self
 
 from lf_dagster.lake.arrays import moment, numbers
+from lf_dagster.lake.broken import UnreadableFile
 from lf_dagster.lake.deletions import DeletionRule, check_same_project
 from lf_dagster.lake.gone import keep_gone_metadata, without_gone_metadata
 from lf_dagster.lake.held import HeldExtract, Missing
@@ -24,6 +26,8 @@ from lf_dagster.lake.pages import PageStore
 from lf_dagster.lake.schema import EXTRACT_SCHEMA, METADATA_PREFIX
 from lf_dagster.lake.versions import in_time_order, outdated_rows
 from lf_dagster.lake.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 DEFAULT_BUFFER_BYTES = 64 * 1024 * 1024
 _ROW_GROUP_ROWS = 100_000
@@ -72,6 +76,9 @@ class ExtractWriter:
     not merged into the order of the live ones so that readers of live rows skip them whole. `rule` may let them stay
     live instead; then they are sorted in like rows that were read.
 
+    A held extract whose footer cannot be read is put aside (`put_aside` gives it a further suffix) where the rule lets
+    a read take its place.
+
     With `merge_metadata`, `metadata_gone` keeps what a row's metadata no longer has (`lake.gone`).
     """
 
@@ -82,6 +89,7 @@ class ExtractWriter:
         *,
         facts: dict[str, str],
         held: Callable[[], AbstractContextManager[HeldExtract | None]],
+        put_aside: Callable[[str], None],
         rule: DeletionRule,
         merge_metadata: bool = False,
         buffer_bytes: int = DEFAULT_BUFFER_BYTES,
@@ -90,6 +98,7 @@ class ExtractWriter:
         self._target = target
         self._facts: dict[str, str] = dict(facts)
         self._held = held
+        self._put_aside = put_aside
         self._rule = rule
         self._merge_metadata = merge_metadata
         self._pages = PageStore(workspace.folder, buffer_bytes=buffer_bytes)
@@ -127,7 +136,8 @@ class ExtractWriter:
         Raises FatalError, and leaves the held extract, when that one is of another project or lost too much.
         """
         path = self._workspace.path(_FILE)
-        with self._held() as held:
+        with ExitStack() as stack:
+            held, broken = self._open_held(stack)
             carried = self._carry_over(held)
             self._pages.finish()
             refs = self._pages.newest_first()
@@ -137,9 +147,30 @@ class ExtractWriter:
             losers = outdated_rows(self._pages, refs, scratch=self._workspace.folder)
             batches = in_time_order(self._pages, refs, losers, scratch=self._workspace.folder)
             file = self._write(path, batches, carried)
+        if broken is not None:
+            self._put_aside(broken)
         self._workspace.commit(_FILE, self._target)
         self.file = file
         return file
+
+    def _open_held(self, stack: ExitStack) -> tuple[HeldExtract | None, str | None]:
+        """The extract held so far, or the name under which it is put aside since it cannot be read."""
+        try:
+            return stack.enter_context(self._held()), None
+        except UnreadableFile as error:
+            self._pages.finish()
+            self._rule.check_unknown(self._pages.rows, self._facts)
+            name = f"unreadable-{self._rule.seen_at:%Y%m%dT%H%M%SZ}"
+            log.warning(
+                "%s: the extract held so far cannot be read and is put aside as %s.%s; rows deleted and metadata gone "
+                "before this read are only there: %s",
+                self._target,
+                self._target.rpartition("/")[2],
+                name,
+                error.__cause__,
+            )
+            self.set_facts(put_aside=name)
+            return None, name
 
     def _carry_over(self, held: HeldExtract | None) -> _CarriedOver:
         """Find what the pages lack; rows that stay live become a page like any other."""

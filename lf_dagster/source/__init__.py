@@ -6,9 +6,11 @@ from lf_dagster.source.deployment import Deployment, inspect_deployment
 from lf_dagster.source.describe import ProjectInfo, SourceInfo
 from lf_dagster.source.explain import Emptiness, explain_empty
 from lf_dagster.source.extract import HourExtract, extract_hours, streams_of
+from lf_dagster.source.first_rows import COLUMNS as SHOWN_COLUMNS
 from lf_dagster.source.probe import newest_row_per_stream
 
 __all__ = [
+    "SHOWN_COLUMNS",
     "Deployment",
     "Emptiness",
     "HourExtract",

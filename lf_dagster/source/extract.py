@@ -20,6 +20,7 @@ from lf_dagster.lake import DeletionRule, ExtractWriter, Lake
 from lf_dagster.source.client import LangfuseClient
 from lf_dagster.source.describe import SourceInfo
 from lf_dagster.source.feeds import Feed, feed_of, streams_of
+from lf_dagster.source.first_rows import first_rows
 from lf_dagster.source.legacy import TimeWalker
 from lf_dagster.source.v2 import CursorWalker
 from lf_dagster.source.work import Crew, Segment, Walker
@@ -43,7 +44,8 @@ class HourExtract:
     `duplicates`: older versions left out. `deleted`: rows marked as no longer returned, `newly_deleted` those marked
     by this read. `kept_expired`: live rows that were not returned but are past the source's retention. `bytes`:
     received over the network. `waited_seconds`: for the rate limit and between retries. `max_lateness_seconds`:
-    largest createdAt - event time. `max_updated_at`: newest change seen.
+    largest createdAt - event time. `max_updated_at`: newest change seen. `first_rows`: a glance at rows as
+    they came in (`first_rows.COLUMNS`).
     """
 
     stream: str
@@ -62,6 +64,7 @@ class HourExtract:
     max_updated_at: datetime | None
     max_lateness_seconds: float | None
     read_path: ReadPath
+    first_rows: tuple[tuple[str | None, ...], ...] = ()
 
 
 def extract_hours(
@@ -136,6 +139,7 @@ class _HourJob:
         self._walker: Walker = (CursorWalker if source.read_path == "v2" else TimeWalker)(client, feed)
         self._lock = threading.Lock()
         self._lateness: timedelta | None = None
+        self._first_rows: tuple[tuple[str | None, ...], ...] = ()
         self._stack = ExitStack()
         self._writer: ExtractWriter
         self._crew: Crew[HourExtract]
@@ -204,6 +208,7 @@ class _HourJob:
             max_updated_at=file.max_updated_at,
             max_lateness_seconds=lateness,
             read_path=self._source.read_path,
+            first_rows=self._first_rows,
         )
 
     def abandon(self) -> None:
@@ -214,6 +219,8 @@ class _HourJob:
     # What a walker may do
 
     def add(self, rows: pa.RecordBatch) -> None:
+        if not self._first_rows:
+            self._first_rows = first_rows(rows)
         self._writer.add(rows)
 
     def saw_lateness(self, lateness: timedelta | None) -> None:

@@ -2,6 +2,7 @@
 
 from lf_dagster.warehouse.database import ALIAS, Warehouse
 from lf_dagster.warehouse.extracts import extract_identity_of
+from lf_dagster.warehouse.first_rows import FirstRows
 from lf_dagster.warehouse.hours import Build, build_ids, builds_since, numbers_by_hour
 from lf_dagster.warehouse.models import Column, Model, load_models
 from lf_dagster.warehouse.staging import SCORE_LOOKBACK_HOURS, TRACE_WINDOW_HOURS
@@ -18,6 +19,7 @@ __all__ = [
     "VISIT_WINDOW_HOURS",
     "Build",
     "Column",
+    "FirstRows",
     "Model",
     "ModelRun",
     "Problem",

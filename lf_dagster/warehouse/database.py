@@ -108,6 +108,8 @@ class Warehouse:
         con = duckdb.connect(":memory:", config=config)
         try:
             con.execute("SET TimeZone = 'UTC'")
+            # In a Python prompt DuckDB would draw it on stdout, into what is printed there.
+            con.execute("SET enable_progress_bar = false")
             self._attach(con, read_only=read_only)
             yield con
         finally:

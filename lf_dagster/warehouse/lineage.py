@@ -1,7 +1,8 @@
 """Where a model's tables and columns come from, read from the SQL.
 
 Each SELECT is resolved one level deep with sqlglot; levels are then chained through the run's own staging until
-tables that outlive a run are reached.
+tables that outlive a run are reached. A column that is read out of a JSON document names the field, as in
+`json.endTime`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ Columns = Mapping[str, str]
 Node = Any
 """A sqlglot node; the name of its base class differs between the versions that are supported."""
 Edge = tuple[str, str]
+
+DOCUMENT = "json"
+"""Column of the extracts that holds a row's whole JSON object: what is read out of it is told apart."""
 
 
 def qualified_sql(sql: str, schema: str) -> str:
@@ -53,7 +57,8 @@ class Lineage:
     def column(self, name: str, column: str) -> list[Edge]:
         """(table, column) pairs that a column is computed from, directly or through staging; sorted."""
         found: set[Edge] = set()
-        for table, source in self._direct(name).get(column, set()):
+        direct = self._direct(name)
+        for table, source in direct.get(column, direct.get(column.partition(".")[0], set())):
             found |= set(self.column(table, source)) if table in self._through else {(table, source)}
         return sorted(found)
 
@@ -69,10 +74,20 @@ class Lineage:
 
     def _schemas_as_edges(self) -> Iterable[tuple[str, dict[str, set[Edge]]]]:
         for table, columns in self._schemas.items():
-            yield table, {column: {(table, column)} for column in columns}
+            names = [*columns, *(_fields(columns) if table in self._through else ())]
+            yield table, {name: {(table, name)} for name in names}
+
+
+def _fields(columns: Columns) -> Iterable[str]:
+    """`column.field` for each field of the columns that are structs."""
+    for column, kind in columns.items():
+        if kind.startswith("STRUCT("):
+            struct: Any = exp.DataType.build(kind, dialect="duckdb")
+            yield from (f"{column}.{field.name}" for field in struct.expressions)
 
 
 Relation = dict[str, set[Edge]]
+"""Columns of a query, each with its edges; a column that holds whole rows also has their columns, as `row.column`."""
 
 
 def _query_edges(query: Node, known: dict[str, Relation]) -> Relation:
@@ -85,6 +100,7 @@ def _query_edges(query: Node, known: dict[str, Relation]) -> Relation:
     if isinstance(query, exp.SetOperation):
         left, right = _query_edges(query.left, known), _query_edges(query.right, known)
         if not query.args.get("by_name"):
+            left, right = _plain(left), _plain(right)
             right = dict(zip(left, right.values(), strict=False))
         return {name: left.get(name, set()) | right.get(name, set()) for name in {**left, **right}}
     if isinstance(query, exp.Subquery):
@@ -102,8 +118,31 @@ def _select_edges(select: exp.Select, known: dict[str, Relation]) -> Relation:
         if star is not None and not projection.find(exp.AggFunc):
             output.update(_star_edges(projection, star, scope))
         else:
-            output[projection.alias_or_name] = _expression_edges(projection, scope, output, known)
+            name = projection.alias_or_name
+            output[name] = _expression_edges(projection, scope, output, known)
+            output |= {f"{name}.{column}": edges for column, edges in _columns_of_rows(projection, scope).items()}
     return output
+
+
+def _columns_of_rows(projection: Node, scope: dict[str, Relation]) -> Relation:
+    """Columns of the rows that a projection holds: made of a relation's rows, made of columns, or handed on."""
+    found: Relation = {}
+    for column in projection.find_all(exp.Column):
+        if column.name in scope and not column.table:
+            found |= _plain(scope[column.name])
+    inner = projection.unalias()
+    if isinstance(inner, exp.Struct):
+        found |= {item.name: _expression_edges(item.expression, scope, {}, {}) for item in inner.expressions}
+    handed_on = inner.this if isinstance(inner, exp.AggFunc) else inner
+    if isinstance(handed_on, exp.Column):
+        head = f"{handed_on.name}."
+        for relation in scope.values():
+            found |= {name[len(head) :]: edges for name, edges in relation.items() if name.startswith(head)}
+    return found
+
+
+def _plain(relation: Relation) -> Relation:
+    return {name: edges for name, edges in relation.items() if "." not in name}
 
 
 def _from_scope(select: exp.Select, known: dict[str, Relation]) -> dict[str, Relation]:
@@ -145,8 +184,17 @@ def _resolve(parts: list[str], scope: dict[str, Relation], output: Relation) -> 
     if head in scope:
         if len(parts) == 1:
             return set().union(*scope[head].values())
-        return scope[head].get(parts[1], set())
-    for relation in scope.values():
+        return _members(scope[head], parts[1:])
+    for relation in (*scope.values(), output):
         if head in relation:
-            return relation[head]
-    return output.get(head, set())
+            return _members(relation, parts)
+    return set()
+
+
+def _members(relation: Relation, parts: list[str]) -> set[Edge]:
+    """Edges of `column` or `column.member`: of a row's column, with the field's name where it is one of a document."""
+    column, *names = parts
+    edges = relation.get(".".join(parts[:2]), relation.get(column, set()))
+    if not names:
+        return edges
+    return {(table, ".".join((source, *names)) if source == DOCUMENT else source) for table, source in edges}

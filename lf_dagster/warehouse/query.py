@@ -105,8 +105,6 @@ class Questions:
                     f"the warehouse has nothing of project {self._settings.name} yet",
                     hint="Sync an hour first: `lf-dagster sync`.",
                 )
-            # It would be drawn on stdout, into what is printed there.
-            con.execute("SET enable_progress_bar = false")
             con.execute(f"SET search_path = {literal(f'{ALIAS}.{self._settings.name}')}")
             self._lake.register(con)
             self._add_views(con, text)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import duckdb
 
 from lf_dagster.hours import Hour
+from lf_dagster.warehouse.extracts import take_slice
 from lf_dagster.warehouse.models import STAGING_ORDER, staging_sql
-from lf_dagster.warehouse.shares import Share
+from lf_dagster.warehouse.shares import Share, Size
 from lf_dagster.warehouse.tables import Problem, hours_between, hours_filter
 
 TRACE_WINDOW_HOURS = 48
@@ -21,11 +22,14 @@ _VIEWS = frozenset({"observations_seen"})
 """Staging models that are wide and cost little: what reads them takes the columns that it needs."""
 
 
-def stage(con: duckdb.DuckDBPyConnection, hours: Sequence[Hour], share: Share) -> tuple[Problem, ...]:
-    """Fill the temp tables up to what the typed models read. `raw_*` hold rows of the share alone."""
+def stage(
+    con: duckdb.DuckDBPyConnection, hours: Sequence[Hour], share: Share, sizes: Mapping[str, Size]
+) -> tuple[Problem, ...]:
+    """Fill the temp tables up to what the typed models read. `raw_*` hold rows of the share alone; `sizes` are those of
+    the streams' extracts."""
     problems: list[Problem] = []
     for stream, key in (("observations", "observation_id"), ("traces", "trace_id"), ("scores", "score_id")):
-        _materialise(con, f"staged_{stream}")
+        _read_rows(con, f"staged_{stream}", share.slices(sizes[stream]))
         problems += _take_out_problems(con, stream, key)
     _gather_neighbours(con, hours, share)
     for name in STAGING_ORDER:
@@ -37,6 +41,19 @@ def stage(con: duckdb.DuckDBPyConnection, hours: Sequence[Hour], share: Share) -
 def stale_hours(con: duckdb.DuckDBPyConnection) -> frozenset[Hour]:
     """Hours outside the run that the share's traces make stale."""
     return frozenset(Hour.containing(row[0]) for row in con.execute(staging_sql("stale_hours")).fetchall())
+
+
+def _read_rows(con: duckdb.DuckDBPyConnection, name: str, slices: Sequence[str]) -> None:
+    """Fill a temp table slice by slice."""
+    # It would gather what is left of vectors into whole ones again.
+    con.execute(f"SET enable_caching_operators = {len(slices) == 1}")
+    for number, condition in enumerate(slices):
+        take_slice(con, condition)
+        if number == 0:
+            _materialise(con, name)
+        else:
+            con.execute(f"INSERT INTO {name} {staging_sql(name)}")
+    con.execute("SET enable_caching_operators = true")
 
 
 def _materialise(con: duckdb.DuckDBPyConnection, name: str) -> None:

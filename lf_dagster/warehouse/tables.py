@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -15,6 +16,9 @@ from lf_dagster.errors import ConfigError
 from lf_dagster.hours import Hour
 from lf_dagster.warehouse.database import ALIAS, identifier, literal
 from lf_dagster.warehouse.models import SCHEMA, Model
+
+if TYPE_CHECKING:
+    from lf_dagster.warehouse.first_rows import FirstRows
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class ModelRun:
     `rows`: per table and hour of the run, the rows written. `touched_hours`: hours outside the run whose rows would
     come out differently now (their traces, or the traces of their scores, have observations in the run's hours); they
     are to be rerun. `problems`: rows that were left out, or read in part. `reshaped`: tables whose columns changed
-    since the last run; columns that came are NULL in hours that are not rerun.
+    since the last run; columns that came are NULL in hours that are not rerun. `first_rows`: a glance at each table and
+    hour that has rows.
     """
 
     rows: dict[str, dict[Hour, int]]
@@ -44,6 +49,7 @@ class ModelRun:
     duration_seconds: float
     problems: tuple[Problem, ...] = ()
     reshaped: tuple[str, ...] = ()
+    first_rows: Mapping[str, Mapping[Hour, FirstRows]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from lf_dagster.config import ProjectSettings
 from lf_dagster.hours import Hour
 from lf_dagster.warehouse.database import Warehouse
 from lf_dagster.warehouse.extracts import extract_identity, find_extracts, open_extracts
+from lf_dagster.warehouse.first_rows import first_rows
 from lf_dagster.warehouse.hours import mark_stale, record_builds
 from lf_dagster.warehouse.models import Model, load_models, macros_sql
-from lf_dagster.warehouse.shares import Share, size_of
+from lf_dagster.warehouse.shares import Size, size_of
 from lf_dagster.warehouse.staging import TRACE_WINDOW_HOURS, create_temp, stage, stale_hours
 from lf_dagster.warehouse.tables import (
     Audit,
@@ -114,20 +115,21 @@ def run_typed(
 
     def replace(con: duckdb.DuckDBPyConnection) -> ModelRun:
         lake.register(con)
-        size = size_of(con, [path for paths in extracts.values() for path in paths])
+        sizes = {stream: size_of(con, paths) for stream, paths in extracts.items()}
         # A share is a row group: a second thread would find little to do, and takes as much memory as the first.
         warehouse.use_threads(con, 1)
         con.execute(macros_sql(settings.agents))
         _list_hours(con, hours)
         with transaction(con, settings.name):
-            made = _replace(con, settings, extracts, size.shares, _Run(hours, audit))
+            made = _replace(con, settings, extracts, sizes, _Run(hours, audit))
             record_builds(con, settings.name, "typed", inputs, audit)
             mark_stale(con, settings.name, made.touched_hours - set(hours), audit.now)
         return made
 
     made = warehouse.in_little_memory(replace)
     for problem in made.problems:
-        log.warning("%s %s of %s: %s", problem.stream, problem.id, problem.hour.key, problem.reason)
+        # The run's log names the first of them at a higher level.
+        log.debug("%s %s of %s: %s", problem.stream, problem.id, problem.hour.key, problem.reason)
     return dataclasses.replace(made, duration_seconds=watch.seconds)
 
 
@@ -153,7 +155,7 @@ def _replace(
     con: duckdb.DuckDBPyConnection,
     settings: ProjectSettings,
     extracts: Mapping[str, Sequence[str]],
-    shares: Sequence[Share],
+    sizes: Mapping[str, Size],
     run: _Run,
 ) -> ModelRun:
     """Replace the hours' rows inside the caller's transaction, share by share."""
@@ -166,13 +168,14 @@ def _replace(
         hold_visits(con, hours)
     problems: list[Problem] = []
     touched: set[Hour] = set()
-    for share in shares:
+    for share in sum(sizes.values(), Size(0, 0)).shares:
         open_extracts(con, extracts, share)
-        problems += stage(con, hours, share)
+        problems += stage(con, hours, share, sizes)
         touched |= stale_hours(con)
         for model in tables:
             replace_hours(con, model, settings.name, hours, run.audit, among=share.holds())
     if with_visits:
         touched |= stale_visits(con, settings.name, settings.session_idle_hours, hours)
     rows = {model.name: rows_per_hour(con, model, settings.name, hours) for model in tables}
-    return ModelRun(rows, frozenset(touched), 0.0, tuple(problems), reshaped)
+    shown = first_rows(con, tables, settings.name, rows)
+    return ModelRun(rows, frozenset(touched), 0.0, tuple(problems), reshaped, shown)

@@ -144,3 +144,18 @@ def test_every_hour_that_may_run_is_in_exactly_one_contiguous_demand(needs, busy
         assert len(demand.hours) <= size
         assert list(demand.hours) == hours(demand.hours[0], len(demand.hours))
         assert all({need.layer for need in needs[hour]} == demand.layers for hour in demand.hours)
+
+
+def test_what_a_rerun_cannot_give_is_not_asked_for_and_holds_nothing_else_up():
+    shut = Need("mixpanel", "unreadable_ledger")
+    found = plan(
+        {NOON: (shut,), NOON.shift(1): (Need("raw", "revisit"), shut), NOON.shift(2): (Need("raw", "revisit"),)}
+    )
+    assert spans(found) == [
+        ("2026-09-07-13:00", "2026-09-07-13:00"),
+        ("2026-09-07-14:00", "2026-09-07-14:00"),
+    ]
+    assert [(demand.reasons, demand.without) for demand in found] == [
+        (("revisit",), frozenset({"mixpanel"})),
+        (("revisit",), frozenset()),
+    ]

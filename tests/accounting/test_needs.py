@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from lf_dagster.accounting import REASONS, Delivery, Holding, Need
+from lf_dagster.accounting import REASONS, BrokenFile, Delivery, Holding, Need
 from lf_dagster.accounting.needs import needs_of, revisit_at, state_of
 from tests.accounting.hours import READ_AT, H, at, delivery, project, settled
 
@@ -122,3 +122,15 @@ def test_retries_of_what_may_pass_lie_further_apart_the_longer_it_lasts():
     explicit = {"reconcile": {"revisit_hours": []}}
     assert needs(old, at(H.end + timedelta(hours=29)), **explicit) == ()
     assert {need.reason for need in needs(old, at(H.end + timedelta(hours=30)), **explicit)} == {"retry"}
+
+
+def test_a_broken_extract_asks_for_the_hour_and_a_broken_ledger_for_somebody():
+    extract, ledger = BrokenFile("scores", "a", "torn"), BrokenFile("mixpanel", "b", "torn")
+    half = replace(settled(), extracts={"observations": settled().extracts["observations"]}, broken_extracts=(extract,))
+    assert needs(half) == (Need("raw", "unreadable"),)
+    assert state_of(needs(half)) == "stale"
+    shut = delivery(settled(), "mixpanel", Delivery(broken=ledger))
+    assert needs(shut) == (Need("mixpanel", "unreadable_ledger"),)
+    assert state_of(needs(shut)) == "undelivered"
+    assert needs(delivery(half, "mixpanel", Delivery(broken=ledger)))[1:] == needs(shut)
+    assert (extract.is_ledger, ledger.is_ledger, half.broken, shut.broken) == (False, True, [extract], [ledger])

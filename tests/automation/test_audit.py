@@ -38,6 +38,7 @@ def audited(world: Works) -> dict[str, Any]:
     return {**facts, "calls": Counter(world.langfuse_requests()[before:])}
 
 
+@pytest.mark.slow
 def test_a_week_that_matches_costs_one_call_per_view_and_is_settled(tmp_path: Path, life: Life):
     with works(tmp_path, life.store, start="2026-09-07T10:00", now="2026-09-07T12:50") as world:
         world.settle()
@@ -65,6 +66,7 @@ def test_a_difference_makes_an_hour_stale_until_it_was_read_after_that(tmp_path:
         assert (facts["stale"], facts["differing"]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_versions_that_are_not_merged_yet_are_read_for_once_and_no_more(tmp_path: Path, life: Life):
     life.store.merge_delay_ms = 40 * 3_600_000
     life.generation("call", "07T10:05:10", cost=0.5, seen="07T13:10")
@@ -77,6 +79,7 @@ def test_versions_that_are_not_merged_yet_are_read_for_once_and_no_more(tmp_path
         assert (facts["differing"], facts["stale"]) == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_used_up_quota_keeps_the_last_comparison_and_is_said(tmp_path: Path, life: Life):
     life.span("late", "07T10:30", trace="t3", seen="07T13:10")
     with works(tmp_path, life.store, start="2026-09-07T10:00", now="2026-09-07T12:50") as world:
@@ -88,6 +91,7 @@ def test_a_used_up_quota_keeps_the_last_comparison_and_is_said(tmp_path: Path, l
         assert "quota" in facts["note"]
 
 
+@pytest.mark.slow
 def test_a_legacy_server_is_asked_for_totals(tmp_path: Path, life: Life):
     with works(tmp_path, life.store, start="2026-09-07T10:00", now="2026-09-07T12:50") as world:
         world.langfuse.state.server.mode = resolve("v3-legacy")
@@ -97,6 +101,7 @@ def test_a_legacy_server_is_asked_for_totals(tmp_path: Path, life: Life):
         assert (facts["settled"], facts["differing"]) == (2, 0)
 
 
+@pytest.mark.slow
 def test_every_audit_is_kept_as_history(tmp_path: Path, life: Life):
     with works(tmp_path, life.store, start="2026-09-07T10:00", now="2026-09-07T12:50") as world:
         audited(world)

@@ -72,9 +72,13 @@ def test_a_run_of_one_hour_gives_each_check_that_hour(shop: Works):
     assert facts(found) == {"events": 2, "delivered": 2, "rejected": 0, "skipped": 0}
     assert found.target_materialization_data is not None
     assert said(shop, "posthog", "rejections")[TEN].passed
-    assert said(shop, "raw_observations", "matches_source")[TEN].description == "no audit has compared this hour yet"
+    assert (
+        said(shop, "raw_observations", "matches_source")[TEN].description
+        == "2 rows; no audit has compared this hour yet"
+    )
 
 
+@pytest.mark.slow
 def test_a_run_of_many_hours_gives_every_hour_its_own_result_and_leaves_none_open(shop: Works):
     assert shop.rerun("2026-09-07T10", "2026-09-07T12").success
     for asset, name in (("raw_observations", "matches_source"), ("mixpanel", "accounted"), ("posthog", "on_time")):
@@ -84,6 +88,16 @@ def test_a_run_of_many_hours_gives_every_hour_its_own_result_and_leaves_none_ope
     assert facts(said(shop, "mixpanel", "accounted")[None]) == {"hours": 3, "failed_hours": 0}
 
 
+@pytest.mark.slow
+def test_a_range_of_one_hour_says_what_its_hour_says(shop: Works):
+    assert shop.rerun("2026-09-07T10").success
+    found = said(shop, "mixpanel", "accounted")
+    assert set(found) == {TEN, None}
+    assert found[None].description == found[TEN].description == "events: 2 = 2 delivered + 0 rejected + 0 skipped"
+    assert facts(found[None]) == facts(found[TEN])
+
+
+@pytest.mark.slow
 def test_hours_that_a_failing_run_finished_keep_their_results(shop: Works):
     shop.mixpanel.state.faults.add(Fault(path="/import", nth=2, times=None, status=403, body='{"error":"no"}'))
     assert not shop.rerun("2026-09-07T10", "2026-09-07T12").success
@@ -152,6 +166,7 @@ def test_an_hour_that_lands_late_warns_and_one_in_time_does_not(shop: Works):
     assert late.description == "complete 61 minutes after its scheduled run"
 
 
+@pytest.mark.slow
 def test_a_rerun_is_not_late(shop: Works):
     assert hour(shop, TWELVE)
     shop.later(hours=5)
@@ -163,6 +178,7 @@ def test_a_rerun_is_not_late(shop: Works):
     )
 
 
+@pytest.mark.slow
 def test_an_hour_that_a_destination_refused_at_first_is_late_once_it_lands(shop: Works):
     shop.mixpanel.state.faults.add(Fault(path="/import", status=401))
     assert not hour(shop, TWELVE)
@@ -172,6 +188,7 @@ def test_an_hour_that_a_destination_refused_at_first_is_late_once_it_lands(shop:
     assert said(shop, "posthog", "on_time")[TWELVE].passed
 
 
+@pytest.mark.slow
 def test_history_is_made_up_without_a_warning(shop: Works):
     shop.at("2026-09-09T13:01")
     assert hour(shop, TWELVE)
@@ -198,10 +215,14 @@ def source(shop: Works, key: str = TEN) -> dg.AssetCheckEvaluation:
 def test_as_many_rows_as_langfuse_counted_pass(shop: Works):
     audited(shop, "2026-09-07T14:00")
     found = source(shop)
-    assert (found.passed, found.description) == (True, "as many as Langfuse counted at 2026-09-07T14:00:00.000Z")
+    assert (found.passed, found.description) == (
+        True,
+        "2 rows, as many as Langfuse counted at 2026-09-07T14:00:00.000Z",
+    )
     assert facts(found)["returned"] == facts(found)["counted"] == 2
 
 
+@pytest.mark.slow
 def test_rows_that_come_after_the_count_pass(tmp_path: Path):
     life = story().span("late", "07T10:20", trace="t", seen="07T14:10")
     with works(tmp_path, life.store, start="2026-09-07T10:00", now="2026-09-07T13:10") as shop:
@@ -211,6 +232,7 @@ def test_rows_that_come_after_the_count_pass(tmp_path: Path):
     assert "1 more than Langfuse counted at 2026-09-07T14:00:00.000Z; rows have come" in (found.description or "")
 
 
+@pytest.mark.slow
 def test_a_count_below_what_is_returned_warns_when_no_row_has_changed_since(shop: Works):
     bucket = {"time_dimension": "2026-09-07T10:00:00Z", "count_count": 1, "sum_totalCost": 0, "sum_totalTokens": 0}
     body = json.dumps({"data": [bucket]})
@@ -230,14 +252,18 @@ def deleted(tmp_path: Path) -> Iterator[Works]:
         yield running
 
 
+@pytest.mark.slow
 def test_fewer_rows_than_two_audits_counted_warn(deleted: Works):
     audited(deleted, "2026-09-07T14:00", "2026-09-07T16:00")
     found = source(deleted.at("2026-09-07T18:00"))
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert (found.description or "").startswith("2 fewer than Langfuse has counted since 2026-09-07T14:00:00.000Z")
+    assert (found.description or "").startswith(
+        "0 rows, 2 fewer than Langfuse has counted since 2026-09-07T14:00:00.000Z"
+    )
     assert facts(found)["newly_deleted"] == 2
 
 
+@pytest.mark.slow
 def test_fewer_rows_than_one_audit_counted_may_be_versions_that_are_not_merged(deleted: Works):
     audited(deleted, "2026-09-07T16:00")
     found = source(deleted.at("2026-09-07T18:00"))

@@ -96,6 +96,7 @@ def test_without_keys_nothing_is_asked_for_and_the_variable_is_named(shop: Works
     assert "LANGFUSE_SECRET_KEY" in (shop.skipped or "")
 
 
+@pytest.mark.slow
 def test_a_busy_warehouse_is_waited_for_until_the_next_tick(shop: Works):
     shop.rerun("2026-09-07T10:00")
     with Warehouse.of(shop.settings, shop.lake).connect() as con:
@@ -127,6 +128,7 @@ def test_thirty_hours_without_daemon_are_made_up_by_themselves(shop: Works):
     assert (shop.settled_until(), shop.account().missing) == ("2026-09-06-09:00", [])
 
 
+@pytest.mark.slow
 def test_a_failing_hour_is_tried_again_later_and_later(shop: Works):
     shop.langfuse.state.faults.add(Fault(status=401, times=None, body="{}", content_type="application/json"))
     shop.at("2026-09-05T01:50")
@@ -156,6 +158,7 @@ def test_a_destination_that_was_down_is_caught_up_alone(shop: Works):
     assert shop.account().outstanding() == []
 
 
+@pytest.mark.slow
 def test_the_cursor_spares_settled_history_and_forgets_it_when_a_destination_is_added(short_sighted: Works):
     shop = short_sighted
     held = json.loads(shop.cursor or "{}")
@@ -181,6 +184,7 @@ def test_the_cursor_lets_no_hour_go_before_its_last_revisit(tmp_path: Path):
         assert asked == [("2026-09-05-00:00", "2026-09-05-03:00")]
 
 
+@pytest.mark.slow
 def test_an_old_hour_that_becomes_stale_is_rerun_whatever_its_age(short_sighted: Works):
     shop = short_sighted
     with Warehouse.of(shop.settings, shop.lake).connect() as con:

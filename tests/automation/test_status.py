@@ -58,12 +58,14 @@ def test_where_all_is_well_it_says_how_far_and_nothing_else(shop: Works, capsys,
     assert max(map(len, lines)) <= 100
 
 
+@pytest.mark.slow
 def test_without_dagster_history_it_reports_all_the_same(shop: Works):
     shop.settle()
     with dg.DagsterInstance.ephemeral() as other:
         assert Report.of(shop.settings, other, shop.clock.now).document["ok"]
 
 
+@pytest.mark.slow
 def test_hours_that_are_not_there_are_missing_and_the_lag_grows(shop: Works, capsys, monkeypatch):
     shop.settle()
     shop.at("2026-09-07T15:00")
@@ -74,6 +76,7 @@ def test_hours_that_are_not_there_are_missing_and_the_lag_grows(shop: Works, cap
     assert f"missing 2 {TWELVE} It was not extracted yet." in " ".join(text(shop, capsys, monkeypatch).split())
 
 
+@pytest.mark.slow
 def test_an_hour_that_is_read_again_is_outstanding_but_not_late(shop: Works):
     shop.settle()
     shop.at("2026-09-07T13:50").settle()

@@ -102,6 +102,7 @@ def test_a_world_spreads_its_observations_over_its_hours(hours: int, shape: Any)
     assert (min(sizes) > 7_000) == (shape == "large metadata")
 
 
+@pytest.mark.slow
 def test_an_event_that_did_not_arrive_is_noticed(tmp_path: Path):
     with serving(World(HOUR, 1, 50)) as served:
         for leg in ("extract", "model"):

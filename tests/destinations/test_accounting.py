@@ -72,6 +72,7 @@ class Moody:
         return BatchOutcome(rejected=rejected, notes=notes, pending=pending, again=again)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**32),

@@ -85,6 +85,7 @@ def test_posthog_replaces_an_event_whose_user_comes_late_and_makes_no_person_of_
     assert ship(project, posthog, HOUR).sent == 0
 
 
+@pytest.mark.slow
 @BOTH_PROTOCOLS
 def test_a_correction_that_follows_a_late_user_arrives_too(
     posthog: World, posthog_app: Any, tmp_path: Path, protocol: str
@@ -152,6 +153,7 @@ def test_mixpanel_keeps_the_first_of_two_users(mixpanel: World, mixpanel_app: An
     assert len(found) == 2
 
 
+@pytest.mark.slow
 @BOTH_ORDERS
 @BOTH_PROTOCOLS
 def test_a_trace_that_moves_over_midnight_replaces_its_event_at_posthog(
@@ -173,6 +175,7 @@ def test_a_trace_that_moves_over_midnight_replaces_its_event_at_posthog(
     assert ship(project, posthog, MIDNIGHT.shift(-1)).sent == 0
 
 
+@pytest.mark.slow
 @BOTH_ORDERS
 def test_a_trace_that_starts_earlier_than_it_seemed_keeps_its_time_at_mixpanel(
     mixpanel: World, mixpanel_app: Any, tmp_path: Path, order: tuple[int, int]

@@ -104,6 +104,7 @@ SETTLED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", range(8))
 def test_a_crash_at_any_change_of_the_lake_is_healed_by_a_rerun(

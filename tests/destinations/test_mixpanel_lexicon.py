@@ -93,6 +93,20 @@ def test_what_is_described_follows_the_settings(shop: Any, held: Any) -> None:
     assert "In ms." not in held["event", TRACE]["properties"]["langfuse_latency"]["description"], "it is in seconds"
 
 
+def test_profiles_are_described_where_they_are_kept(shop: Any, held: Any) -> None:
+    assert ("profile", "$user") not in {key for _ in [publish(shop())] for key in held}
+    kept = {"profiles": {"properties": ["first_seen", "models", "score_means", "traces"], "prefix": "llm_"}}
+    held["profile", "$user"] = {"properties": {"plan": {"type": "string", "description": "Ours"}}}
+    assert states(publish(shop(kept)))["$user"] == "changed"
+    properties = held["profile", "$user"]["properties"]
+    assert {name: said["type"] for name, said in properties.items()} == {
+        "plan": "string", "llm_first_seen": "string", "llm_models": "array", "llm_score_means": "object",
+        "llm_traces": "number",
+    }  # fmt: skip
+    assert properties["llm_first_seen"]["description"] == "Start of the first trace (UTC)."
+    assert set(states(publish(shop(kept))).values()) == {"current"}
+
+
 def test_what_people_keep_in_lexicon_stays(shop: Any, held: Any) -> None:
     publish(shop())
     schema = held["event", TRACE]

@@ -78,6 +78,7 @@ STATES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 7, 20])
 def test_shares_of_an_hour_end_as_the_whole_does(
     mixpanel: World, mixpanel_app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
@@ -93,6 +94,7 @@ def test_shares_of_an_hour_end_as_the_whole_does(
     assert sent_events(mixpanel_app) == stored
 
 
+@pytest.mark.slow
 def test_a_tombstone_goes_with_one_share(
     posthog: World, posthog_app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +126,7 @@ def test_an_hour_of_which_a_share_was_not_sent_is_not_complete(
     assert result.delivered == result.events == len(mixpanel_events(mixpanel_app)) == 44
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("looks", [1, 2])
 def test_rows_that_became_other_rows_meanwhile_are_noticed(
     mixpanel: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int

@@ -64,6 +64,7 @@ def test_mixpanel_takes_every_kind_of_event_undamaged(mixpanel: World, mixpanel_
     assert ship(project, "mixpanel").sent == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["v1", "batch"])
 def test_posthog_takes_every_kind_of_event_and_a_change_replaces_it(
     posthog: World, posthog_app: Any, tmp_path: Path, protocol: str

@@ -293,6 +293,7 @@ class Crash(BaseException):
     """The process ends here, as far as the code can tell."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(5))
 def test_a_crash_while_burying_is_healed_by_a_rerun(posthog: World, posthog_app: Any, step: int) -> None:
     bury_one(posthog, "v1")

@@ -110,6 +110,7 @@ def project_status(env: dict[str, str], folder: Path) -> dict[str, Any]:
     return project
 
 
+@pytest.mark.slow
 def test_status_before_and_after_a_sync(recorded: StandIns, tmp_path: Path):
     env = recorded.environment(tmp_path, **at(tmp_path, "2026-11-21T01:50"))
     before = run_cli(["status", "--check"], env, tmp_path)
@@ -128,6 +129,7 @@ def test_status_before_and_after_a_sync(recorded: StandIns, tmp_path: Path):
         assert found["outstanding_hours"] == found["rejected_hours"] == {}
 
 
+@pytest.mark.slow
 def test_status_check_fails_when_the_lag_is_too_large(recorded: StandIns, tmp_path: Path):
     env = recorded.environment(tmp_path, **at(tmp_path, "2026-11-21T02:31"))
     del env["DAGSTER_HOME"]
@@ -144,6 +146,7 @@ def test_a_sync_without_rows_says_why(recorded: StandIns, tmp_path: Path):
     assert "has data, all of it after 2026-11-20T05:00:00.000Z" in done.stderr.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_a_failing_destination_fails_the_sync_and_keeps_the_other(recorded: StandIns, tmp_path: Path):
     recorded.mixpanel.state.faults.add(
         Fault(path="/import", times=None, status=401, body='{"code":401,"error":"Invalid credentials"}')
@@ -162,6 +165,7 @@ def test_a_failing_destination_fails_the_sync_and_keeps_the_other(recorded: Stan
     assert len(recorded.mixpanel_events()) == len(recorded.posthog_events())
 
 
+@pytest.mark.slow
 def test_rejected_events_are_kept_and_the_exit_code_says_so(recorded: StandIns, tmp_path: Path):
     limits = recorded.mixpanel.state.standin.limits
     env = recorded.environment(tmp_path)

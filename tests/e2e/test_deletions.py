@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.stack import recorded_store, run_cli, stand_ins
 
 NOW_MS = round(time.time() * 1000)
 SYNC = ["sync", "--from", "2026-11-21T00:00", "--to", "2026-11-21T01:00"]
 
 
+@pytest.mark.slow
 def test_an_hour_that_lost_most_rows_needs_a_word(tmp_path: Path):
     store = recorded_store()
     with stand_ins(store) as running:

@@ -49,6 +49,7 @@ def test_two_syncs_of_different_hours_at_once_both_end_well(recorded: StandIns, 
     assert len(ids(recorded.mixpanel_events())) == len(set(ids(recorded.mixpanel_events()))) > 0
 
 
+@pytest.mark.slow
 def test_no_secret_reaches_a_file_or_the_output(recorded: StandIns, tmp_path: Path):
     env = recorded.environment(tmp_path)
     done = run_cli(["sync", "--from", RECORDED_FROM, "--to", "2026-11-21T02:00"], env, tmp_path)

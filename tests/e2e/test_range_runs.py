@@ -32,6 +32,7 @@ def materialized(instance: Any, asset: str) -> set[str]:
     return set(instance.get_materialized_partitions(dg.AssetKey(["langfuse", asset])))
 
 
+@pytest.mark.slow
 def test_hours_extracted_before_a_failure_are_recorded(
     recorded: StandIns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -54,6 +55,7 @@ def test_hours_extracted_before_a_failure_are_recorded(
             assert materialized(instance, asset) == {hour.key for hour in HOURS}, asset
 
 
+@pytest.mark.slow
 def test_hours_delivered_before_a_failure_are_recorded_and_not_sent_again(
     recorded: StandIns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

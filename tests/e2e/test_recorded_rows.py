@@ -35,6 +35,7 @@ def ids(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return sorted((event["event"], event.get("uuid") or event["properties"]["$insert_id"]) for event in events)
 
 
+@pytest.mark.slow
 def test_every_recorded_row_arrives_once_and_a_second_sync_sends_nothing(recorded: StandIns, tmp_path: Path):
     first = sync(recorded, tmp_path)
     truth = json.loads(gzip.decompress(TRUTH.read_bytes()))
@@ -68,6 +69,7 @@ def test_every_recorded_row_arrives_once_and_a_second_sync_sends_nothing(recorde
     assert sorted(recorded.mixpanel_events(), key=repr) == sorted(held[0], key=repr)
 
 
+@pytest.mark.slow
 def test_the_legacy_read_path_ends_with_the_same_scores_traces_and_observations(recorded: StandIns, tmp_path: Path):
     truth = json.loads(gzip.decompress(TRUTH.read_bytes()))
     sync(recorded, tmp_path, environment=recorded.environment(tmp_path, LF_DAGSTER_READ_PATH="legacy"))
@@ -78,7 +80,7 @@ def test_the_legacy_read_path_ends_with_the_same_scores_traces_and_observations(
     assert {row[0] for row in query(tmp_path, "SELECT trace_id FROM langfuse.traces")} == set(truth["traces"])
 
 
-@pytest.mark.parametrize("destination", ["mixpanel", "posthog"])
+@pytest.mark.parametrize("destination", ["mixpanel", pytest.param("posthog", marks=pytest.mark.slow)])
 def test_one_destination_can_be_synced_alone(recorded: StandIns, tmp_path: Path, destination: str):
     done = run_cli(
         ["sync", "--from", RECORDED_FROM, "--to", "2026-11-21T01", "--destination", destination],

@@ -74,6 +74,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, EventProject]
     return {read_path: loaded(folder, rows, read_path) for read_path in ("v2", "legacy")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", get_args(ExtraEvent))
 def test_the_samples_give_events_of_every_kind_alike_on_both_read_paths(
     samples: dict[str, EventProject], kind: str
@@ -211,6 +212,7 @@ def visits(project: EventProject) -> list[tuple[str, int, float]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_visit_is_an_event_of_the_hour_in_which_it_closes(tmp_path: Path) -> None:
     project = project_of(tmp_path, "session")
     wanted = hour_range(H, H.shift(12))
@@ -254,6 +256,7 @@ def feedback(value: bool, at: Hour, trace_id: str) -> dict[str, Any]:
     return {**row, "value": value}
 
 
+@pytest.mark.slow
 def test_feedback_flipped_and_cleared_days_later_is_followed_by_the_turn_s_event(tmp_path: Path) -> None:
     rows = sample("librechat", "agent_run_ephemeral")
     trace_id = rows["v2_observations"][0]["traceId"]
@@ -287,6 +290,7 @@ def test_feedback_flipped_and_cleared_days_later_is_followed_by_the_turn_s_event
     assert rating() == (None, [])
 
 
+@pytest.mark.slow
 def test_a_real_server_s_rows_make_events_without_complaint(tmp_path: Path) -> None:
     project = loaded(tmp_path, real())
     made = Counter(row["kind"] for row in project.prepared())

@@ -15,6 +15,7 @@ from lf_dagster.events import event_id, event_models, load_catalogue
 from lf_dagster.events.docs import render
 from lf_dagster.events.ids import event_digest_sql, event_id_sql
 from lf_dagster.hours import Hour
+from lf_dagster.kinds import LLM_EVENTS
 from tests.events.events import EventProject
 from tests.warehouse.extracts import hours_of, recorded
 
@@ -53,6 +54,7 @@ def test_sql_and_python_form_equal_event_ids(pairs: list[tuple[str, str]]) -> No
             assert uuid.UUID(formed).version == 5
 
 
+@pytest.mark.slow
 def test_a_rerun_of_the_events_gives_equal_rows(tmp_path: Path) -> None:
     project = EventProject(tmp_path, observation_events=True)
     rows = recorded()["v2_observations"]
@@ -93,14 +95,13 @@ def test_event_models_are_documented_and_know_their_lineage(tmp_path: Path) -> N
 def test_the_catalogue_names_every_event_for_both_destinations() -> None:
     events = load_catalogue()
     assert [event.kind for event in events[:4]] == ["trace", "generation", "score", "observation"]
-    assert sorted(event.kind for event in events[4:]) == sorted(EXTRA_EVENTS)
+    assert sorted(event.kind for event in events[4:]) == sorted((*EXTRA_EVENTS, *LLM_EVENTS))
     for event in events:
-        assert set(event.names) == {"mixpanel", "posthog"}
+        assert set(event.names) == ({"posthog"} if event.is_llm else {"mixpanel", "posthog"})
         names = [item.name for item in event.properties]
         assert len(names) == len(set(names))
-        assert all(
-            name.startswith(("langfuse_", "lf_", "dify_", "librechat_")) or name == "timestamp" for name in names
-        )
+        own = ("langfuse_", "lf_", "$ai_") if event.is_llm else ("langfuse_", "lf_", "dify_", "librechat_", "timestamp")
+        assert all(name.startswith(own) for name in names)
 
 
 def test_the_reference_is_generated_from_the_catalogue() -> None:

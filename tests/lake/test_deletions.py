@@ -184,12 +184,74 @@ def test_a_failed_reread_leaves_rows_and_marks(lake: Lake):
     assert (live(lake), marks(lake)) == (["a"], {"b": at(1)})
 
 
-def test_an_extract_that_cannot_be_read_is_not_overwritten(local: Lake):
-    with local.replacing(local.extract_path("p", "observations", HOUR)) as draft:
-        draft.write_bytes(b"no parquet")
-    with pytest.raises(FatalError, match="cannot be read") as caught:
-        write(local, ["a"])
-    assert "Move the file away" in str(caught.value)
+def damage(lake: Lake) -> bytes:
+    """Cuts the extract's file short, as a full disk or a bad copy does; returns what is left."""
+    path = lake.extract_path("p", "observations", HOUR)
+    with lake.open(path) as file:
+        left = file.read()[:-100]
+    with lake.replacing(path) as draft:
+        draft.write_bytes(left)
+    return left
+
+
+def put_aside(lake: Lake) -> list[str]:
+    return lake.glob(lake.extract_path("p", "observations", HOUR) + ".unreadable-*")
+
+
+def test_an_extract_that_cannot_be_read_is_put_aside_by_the_next_read(lake: Lake, caplog: pytest.LogCaptureFixture):
+    write(lake, ["a", "b"])
+    left = damage(lake)
+    with pytest.raises(FatalError, match="the extract cannot be read"):
+        lake.extract_facts("p", "observations", HOUR)
+    write(lake, ["a", "c"], 2, max_lost_share=0.5, read_path="v2")
+    assert (sorted(live(lake)), marks(lake)) == (["a", "c"], {})
+    [path] = put_aside(lake)
+    assert path.endswith("/data.parquet.unreadable-20261121T100000Z")
+    with lake.open(path) as file:
+        assert file.read() == left, "what only it may know is not thrown away"
+    assert "is put aside as data.parquet.unreadable-20261121T100000Z" in caplog.text
+    assert lake.extracted_hours("p", "observations") == [HOUR]
+    # The next one goes on from there.
+    write(lake, ["a"], 3)
+    assert (live(lake), marks(lake), len(put_aside(lake))) == (["a"], {"c": at(3)}, 1)
+
+
+@pytest.mark.parametrize(
+    ("ids", "options", "why"),
+    [
+        (["a"], {"expired": True}, "past the project's retention"),
+        ([], {"max_lost_share": 0.5}, "returned no rows"),
+    ],
+)
+def test_where_nobody_knows_what_a_read_lost_the_broken_extract_stays(lake: Lake, ids, options, why):
+    write(lake, ["a", "b"])
+    damage(lake)
+    with pytest.raises(FatalError, match=why) as caught:
+        write(lake, ids, 1, **options)
+    assert "move the file away" in str(caught.value)
+    assert put_aside(lake) == []
+    with pytest.raises(FatalError, match="the extract cannot be read"):
+        lake.extract_facts("p", "observations", HOUR)
+
+
+def test_deletions_that_are_accepted_let_an_empty_read_take_its_place(lake: Lake):
+    write(lake, ["a", "b"])
+    damage(lake)
+    write(lake, [], 1, max_lost_share=1.0)
+    assert (live(lake), len(put_aside(lake))) == ([], 1)
+
+
+def test_damage_behind_a_sound_footer_is_told_and_left(local: Lake):
+    write(local, [f"id-{n}" for n in range(200)])
+    path = Path(local.extract_path("p", "observations", HOUR))
+    held = bytearray(path.read_bytes())
+    held[4:400] = bytes(396)
+    with local.replacing(str(path)) as draft:
+        draft.write_bytes(held)
+    with pytest.raises(FatalError, match="the extract cannot be read") as caught:
+        write(local, ["id-1"], 1)
+    assert "move it away and run" in str(caught.value)
+    assert path.read_bytes() == held
 
 
 # Retention
@@ -293,6 +355,7 @@ def test_rows_that_only_the_other_read_path_has_are_not_taken_for_deleted(lake: 
 ids = st.integers(0, 12).map(lambda n: f"i{n}")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(reads=st.lists(st.tuples(st.sets(ids), st.sampled_from([1, 10**9, 10**9])), min_size=1, max_size=5))
 def test_any_reads_leave_the_last_one_live_and_mark_what_was_seen_before(reads: list[tuple[set[str], int]]):

@@ -188,6 +188,7 @@ reads_of_rows = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(reads=st.lists(st.tuples(reads_of_rows, st.sampled_from([1, 10**9, 10**9])), min_size=1, max_size=5))
 def test_any_reads_keep_of_each_key_the_latest_value(reads: list[tuple[dict[str, Metadata], int]]):

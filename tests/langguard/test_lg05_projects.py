@@ -38,6 +38,7 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Works
         yield shop, support
 
 
+@pytest.mark.slow
 def test_lg05_a_revoked_key_fails_its_own_project_alone(two: tuple[Works, Works], capsys) -> None:
     shop, support = two
     asked = [(works_, request) for works_ in (support, shop) for request in works_.ask()]
@@ -61,6 +62,7 @@ def test_lg05_a_revoked_key_fails_its_own_project_alone(two: tuple[Works, Works]
     assert REVOKED not in said.err + said.out
 
 
+@pytest.mark.slow
 def test_lg05_every_row_has_the_project_that_it_came_from(
     two: tuple[Works, Works], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def test_lg06_ticks_never_run_an_hour_that_a_run_is_working_on(shop: Works):
     assert both in (shop.skipped or "")
 
 
+@pytest.mark.slow
 def test_lg06_the_hour_before_is_read_until_its_closing_run_is_done(shop: Works):
     assert asked(shop.at("2026-09-07T12:00")) == [(ELEVEN, TWELVE)]
     shop.at("2026-09-07T12:25").scheduled("sync")
@@ -89,6 +90,7 @@ def test_lg06_from_the_grace_on_the_sensor_looks_after_an_hour_that_did_not_clos
     assert [tags_of(request) for request in shop.ask()] == [(ELEVEN, ELEVEN, "missing")]
 
 
+@pytest.mark.slow
 def test_lg06_an_hour_read_before_its_end_is_not_complete_and_is_read_again(shop: Works):
     shop.at("2026-09-07T12:30").scheduled()
     shop.scheduled("sync")
@@ -107,6 +109,7 @@ def test_lg06_an_hour_read_before_its_end_is_not_complete_and_is_read_again(shop
     assert (shop.settled_until(), shop.ask()) == ("2026-09-07-13:00", [])
 
 
+@pytest.mark.slow
 def test_lg06_a_read_between_the_end_and_the_closing_run_does_not_close_an_hour(shop: Works):
     assert asked(shop.at("2026-09-07T13:05")) == [(TWELVE, "2026-09-07-13:00")]
     shop.scheduled("sync")
@@ -114,6 +117,7 @@ def test_lg06_a_read_between_the_end_and_the_closing_run_does_not_close_an_hour(
     assert [hour.key for hour in shop.account().missing] == [ELEVEN, TWELVE]
 
 
+@pytest.mark.slow
 def test_lg06_on_time_judges_the_closing_run(shop: Works):
     shop.scheduled("sync")
     assert TWELVE not in said(shop, "posthog", "on_time")
@@ -122,6 +126,7 @@ def test_lg06_on_time_judges_the_closing_run(shop: Works):
     assert (late.passed, late.metadata["minutes_after_due"].value) == (False, 61.0)
 
 
+@pytest.mark.slow
 def test_lg06_failing_ticks_do_not_make_the_hour_wait(shop: Works, monkeypatch):
     monkeypatch.setenv("LANGFUSE_SECRET_KEY", "sk-lf-wrong")
     for minute in (30, 35, 40, 45, 50, 55):

@@ -43,6 +43,7 @@ def test_lg07_a_row_of_six_days_ago_is_found_and_one_of_eight_is_named_when_a_re
         assert metadata(shop, "raw_observations", EIGHT_DAYS_AGO)["outside_window"] == 0
 
 
+@pytest.mark.slow
 def test_lg07_history_that_is_read_for_the_first_time_is_not_outside_of_the_window(tmp_path: Path):
     life = Life().span("early", "07T09:05")
     with works(tmp_path, life.store, start="2026-09-07T09:00", now="2026-09-20T10:00") as shop:

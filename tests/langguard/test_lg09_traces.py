@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.automation.rows import Life, moment
 from tests.langguard.readpaths import both_read_paths, legacy_trace, query, read
 
@@ -47,6 +49,7 @@ def test_lg09_all_ten_fields_of_a_trace_are_there(tmp_path: Path, mode: str) -> 
     assert row["output"].strip('"') == "because"
 
 
+@pytest.mark.slow
 @both_read_paths
 def test_lg09_a_trace_whose_rows_have_no_end_still_has_a_duration(tmp_path: Path, mode: str) -> None:
     found = Life().span("first", "07T10:05").span("second", "07T10:07", parentObservationId="first")

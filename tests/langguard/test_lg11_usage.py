@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from tests.automation.rows import Life
 from tests.langguard.readpaths import both_read_paths, legacy_trace, query, read
 
@@ -36,6 +38,7 @@ def test_lg11_generations_have_tokens_costs_models_and_latencies(tmp_path: Path,
     assert (named["questions"]["model"], named["questions"]["usage_unit"]) == (None, "characters")
 
 
+@pytest.mark.slow
 @both_read_paths
 def test_lg11_sums_of_a_trace_are_those_of_its_rows_without_characters(tmp_path: Path, mode: str) -> None:
     with read(tmp_path, life(), mode) as shop:

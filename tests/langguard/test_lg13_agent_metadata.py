@@ -28,6 +28,7 @@ def agent_of(
     return tuple(row.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["agent_name", "agentName", "agent.name", "gen_ai.agent.name"])
 @both_read_paths
 def test_lg13_each_key_names_the_agent(key: str, mode: str, tmp_path: Path) -> None:
@@ -46,6 +47,7 @@ def test_lg13_an_id_is_an_id_only(mode: str, tmp_path: Path) -> None:
     assert found == ("Helper", "a-1", None, "name_pattern")
 
 
+@pytest.mark.slow
 @both_read_paths
 def test_lg13_a_tag_wins_over_metadata_and_metadata_over_a_name(mode: str, tmp_path: Path) -> None:
     named = {"agent_name": "Meta", "agent_id": "a-1", "agent_version": "3"}
@@ -57,6 +59,7 @@ def test_lg13_a_tag_wins_over_metadata_and_metadata_over_a_name(mode: str, tmp_p
     assert untagged == ("Meta", "a-1", "3", "metadata")
 
 
+@pytest.mark.slow
 @both_read_paths
 def test_lg13_metadata_of_an_inner_observation_counts_where_the_trace_has_none(mode: str, tmp_path: Path) -> None:
     life = Life()

@@ -16,6 +16,7 @@ HOUR = Hour.from_key("2026-11-20-09:00")
 AT = "2026-11-20T09:10:00Z"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["LibreChat Agent: Travel Helper", "invoke_agent Travel Helper"])
 @both_read_paths
 def test_lg14_the_default_patterns_find_the_agent(name: str, mode: str, tmp_path: Path) -> None:

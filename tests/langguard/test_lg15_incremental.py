@@ -18,6 +18,7 @@ TEN, ELEVEN = "2026-09-07-10:00", "2026-09-07-11:00"
 LISTS = ("/api/public/v2/observations", "/api/public/v3/scores")
 
 
+@pytest.mark.slow
 def test_lg15_the_high_water_mark_is_the_newest_change_that_any_read_has_seen(tmp_path: Path):
     life = Life().span("early", "07T10:05", seen="07T12:40").span("late", "07T11:05", trace="u")
     with works(tmp_path, life.store, start="2026-09-07T10:00", now="2026-09-07T11:30") as shop:
@@ -31,6 +32,7 @@ def test_lg15_the_high_water_mark_is_the_newest_change_that_any_read_has_seen(tm
         assert metadata(shop, "raw_observations", ELEVEN)["high_water_mark"] == "2026-09-07T12:40:00.000Z"
 
 
+@pytest.mark.slow
 def test_lg15_a_tick_that_finds_nothing_new_makes_one_request_per_endpoint(tmp_path: Path):
     life = Life().span("root", "07T12:05").score("grade", "07T12:06", 1.0)
     settings = {"sync_every_minutes": 5, "langfuse": {"read_path": "v2"}}
@@ -44,6 +46,7 @@ def test_lg15_a_tick_that_finds_nothing_new_makes_one_request_per_endpoint(tmp_p
         assert len(shop.mixpanel_events()) == sent > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [1, 2, 3])
 def test_lg15_a_read_that_is_cut_between_pages_loses_and_doubles_nothing(tmp_path: Path, page: int):
     life = Life()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.automation.rows import Life
 from tests.automation.works import Works, works
 from tests.langguard.syncing import extract, metadata, table
@@ -18,6 +20,7 @@ def counts(shop: Works) -> tuple[object, ...]:
     return (*tables, files, len(shop.mixpanel_events()), len(shop.posthog_events()))
 
 
+@pytest.mark.slow
 def test_lg16_reading_an_hour_twice_and_hours_that_overlap_changes_no_count(tmp_path: Path):
     life = Life().span("root", "07T10:05").generation("call", "07T10:06").score("grade", "07T10:10", 1.0)
     life.span("long", "07T11:50", minutes=30, trace="u").generation("inner", "07T12:05", trace="u")

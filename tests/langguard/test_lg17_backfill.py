@@ -52,6 +52,7 @@ def test_lg17_a_backfill_of_48_hours_gives_the_files_of_48_live_runs(tmp_path: P
     assert {len(rows) for rows in expected.values()} == {10}
 
 
+@pytest.mark.slow
 def test_lg17_an_interrupted_backfill_goes_on_with_what_is_missing(tmp_path: Path):
     settings = {"langfuse": {"read_path": "v2", "parallel_requests": 1}}
     with works(tmp_path, life_of(1).store, start=START, now="2026-09-05T06:50", **settings) as shop:

@@ -124,6 +124,7 @@ def test_lg20_models_are_matched_by_patterns_in_any_case(tmp_path: Path) -> None
     assert facts(found) == {"violations": 2, "judged": 5, "models": "gpt-4o-preview, o1", "ids": ["g2", "g3"]}
 
 
+@pytest.mark.slow
 def test_lg20_a_rerun_judges_the_hour_again(tmp_path: Path) -> None:
     life = Life().span("root", "07T10:05").span("known", "07T10:05", trace="u", userId="ada")
     life.span("root", "07T10:05", seen="07T13:00", userId="bob")

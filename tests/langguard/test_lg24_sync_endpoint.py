@@ -40,6 +40,7 @@ def test_lg24_incremental_does_what_is_outstanding_and_the_newest_hour(desk: Des
     assert "mixpanel: 0 events sent, 2 delivered in all" in again.out
 
 
+@pytest.mark.slow
 def test_lg24_incremental_reads_the_hour_under_way_where_that_is_wanted(desk: Desk):
     desk.variables["LF_DAGSTER_SYNC_EVERY_MINUTES"] = "5"
     assert desk.call(*INCREMENTAL).code == 0
@@ -49,11 +50,13 @@ def test_lg24_incremental_reads_the_hour_under_way_where_that_is_wanted(desk: De
     assert "has not begun yet" in desk.call("sync", "--from", TWELVE, "--to", "2026-09-07T14").err
 
 
+@pytest.mark.slow
 def test_lg24_to_now_ends_with_the_last_hour_that_is_over(desk: Desk):
     assert desk.call("sync", "--mode", "backfill", "--from", TEN, "--to", "now").code == 0
     assert desk.hours_read() == [TEN, ELEVEN]
 
 
+@pytest.mark.slow
 def test_lg24_the_limit_ends_a_call_after_a_whole_hour_and_the_status_says_so(desk: Desk):
     done = desk.call(*INCREMENTAL, "--limit", "3")
     assert done.code == 0, done.err
@@ -83,6 +86,7 @@ def test_lg24_a_call_for_an_hour_in_flight_is_refused_with_the_id_of_the_run(des
     assert desk.call(*INCREMENTAL).code == 0
 
 
+@pytest.mark.slow
 def test_lg24_hours_by_hand_without_a_mode_are_done_as_ever(desk: Desk):
     with desk.instance() as instance:
         somebody_runs(instance, TEN)

@@ -64,6 +64,7 @@ def test_lg25_the_keys_and_types_are_those_of_the_seed(desk: Desk):
     assert desk.call("status", "--json").document.keys() == {"projects"}, "several projects have several answers"
 
 
+@pytest.mark.slow
 def test_lg25_the_materialisation_carries_the_same_document(desk: Desk):
     assert sync(desk) == 0
     with desk.instance() as instance:
@@ -97,6 +98,7 @@ def test_lg25_active_is_a_project_only_while_a_run_is_in_progress(desk: Desk):
         assert not active()
 
 
+@pytest.mark.slow
 def test_lg25_a_sync_that_failed_is_called_so(desk: Desk):
     assert sync(desk) == 0
     desk.world.langfuse.state.faults.add(
@@ -107,6 +109,7 @@ def test_lg25_a_sync_that_failed_is_called_so(desk: Desk):
     assert (last["status"], last["itemsFetched"], last["readPath"]) == ("failed", 0, None)
 
 
+@pytest.mark.slow
 def test_lg25_there_is_no_schedule_once_it_is_switched_off(desk: Desk):
     with desk.instance() as instance:
         switch_off(instance, "langfuse_hourly_schedule")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from lf_dagster.simulators import langfuse
 from lf_dagster.warehouse import Warehouse
@@ -46,6 +47,7 @@ def metadata(shop: Works) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_lg27_renaming_a_project_changes_labels_and_nothing_else(tmp_path: Path) -> None:
     with works(tmp_path, life().store, start="2026-09-07T10:00", now="2026-09-07T11:40") as shop:
         assert shop.rerun("2026-09-07T10").success
@@ -78,6 +80,7 @@ def ids(event: dict[str, Any]) -> tuple[Any, ...]:
     return event["event"], event.get("uuid"), properties.get("$insert_id"), properties.get("distinct_id")
 
 
+@pytest.mark.slow
 def test_lg27_a_warehouse_of_before_gets_the_name_and_keeps_its_rows(tmp_path: Path) -> None:
     with works(tmp_path, life().store, start="2026-09-07T10:00", now="2026-09-07T12:40") as shop:
         assert shop.rerun("2026-09-07T10").success

@@ -55,6 +55,7 @@ def test_a_day_becomes_a_file_its_figures_and_a_picture(shop: Works):
     assert len(picture) < 150_000
 
 
+@pytest.mark.slow
 def test_a_report_made_again_has_what_came_since(shop: Works):
     assert made(shop)["traces"] == 1
     shop.rerun("2026-09-07T11:00")
@@ -105,6 +106,7 @@ def test_the_schedule_can_be_left_out():
     assert load_project({}, {"LF_DAGSTER_REPORT_DAYS": "7"}).report.days == 7
 
 
+@pytest.mark.slow
 def test_runs_on_days_are_no_runs_on_hours(shop: Works):
     """They carry the project's tag and a partition, and whoever asks for hours must not stumble over them."""
     made(shop)

@@ -163,6 +163,7 @@ def test_a_day_without_anything_says_whether_it_was_run(shop: Shop, day: str, sa
     assert shop.report(day).png.startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_figures_are_compared_with_the_days_before_where_both_are_known(shop: Shop):
     rows = [generation("old", "2026-11-19T10:00:00.000Z", userId="a")]
     rows += [generation(f"new{number}", f"{DAY}T10:0{number}:00.000Z", userId="a") for number in range(3)]
@@ -253,6 +254,7 @@ def test_a_number_beyond_all_bounds_breaks_nothing(shop: Shop):
     assert "one that a chart can show" in page.empty["score-1-over-time"]
 
 
+@pytest.mark.slow
 def test_steps_get_longer_with_the_days(shop: Shop):
     fill(shop, [generation("g", f"{DAY}T10:00:00.000Z")])
     for first, grain, steps in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -206,3 +207,21 @@ def test_an_error_rolls_the_whole_run_back(project: Project, monkeypatch: pytest
     with pytest.raises(OSError, match="disk full"):
         project.run([HOUR])
     assert {row["observation_id"] for row in project.table("observations")} == {"old"}
+
+
+def test_no_progress_is_drawn_into_what_is_printed(tmp_path: Path) -> None:
+    # DuckDB draws where there is a terminal and no script, as in a Python prompt.
+    ask = (
+        "import sys\nfrom lf_dagster.warehouse import Warehouse\n"
+        "with Warehouse(sys.argv[1]).connect() as con:\n"
+        "    print(con.execute(\"SELECT current_setting('enable_progress_bar')\").fetchall())\n"
+    )
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-c", ask, str(tmp_path / "w.duckdb")], stdout=theirs, stderr=theirs, check=True
+        )
+        assert os.read(ours, 1000).strip() == b"[(False,)]"
+    finally:
+        os.close(ours)
+        os.close(theirs)

@@ -47,8 +47,10 @@ def test_dependencies_and_lineage_pass_through_staging() -> None:
     assert MODELS["sessions"].depends_on == ("traces",)
     assert MODELS["deletions"].depends_on == ("raw_observations", "raw_scores", "raw_traces")
     assert MODELS["observations"].lineage["observation_id"] == [("raw_observations", "id")]
-    assert MODELS["scores"].lineage["comment"] == [("raw_scores", "json")]
-    assert ("raw_traces", "json") in MODELS["traces"].lineage["user_id"]
+    assert MODELS["scores"].lineage["comment"] == [("raw_scores", "json.comment")]
+    assert ("raw_traces", "json.userId") in MODELS["traces"].lineage["user_id"]
+    assert ("raw_observations", "json.userId") in MODELS["traces"].lineage["user_id"]
+    assert ("raw_traces", "json.sessionId") not in MODELS["traces"].lineage["user_id"]
     assert MODELS["sessions"].lineage["total_cost"] == [("traces", "total_cost")]
     for model in MODELS.values():
         undetermined = {name for name, sources in model.lineage.items() if not sources}

@@ -50,6 +50,7 @@ def test_a_rerun_gives_equal_rows_and_new_audit_columns(project: Project) -> Non
     assert audit == {"run_id": "second", "ingested_at": NOW + timedelta(hours=1)}
 
 
+@pytest.mark.slow
 def test_hours_in_any_order_or_grouping_end_in_equal_rows(tmp_path: Path) -> None:
     rows, scores = recorded()["v2_observations"], recorded()["v3_scores"]
     hours = hours_of(rows)

@@ -43,6 +43,7 @@ def test_threads_follow_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     assert threads_for(10**9) == 1
 
 
+@pytest.mark.slow
 def test_shares_give_the_rows_of_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, scores = recorded()["v2_observations"], recorded()["v3_scores"]
     hours = hours_of(rows)
@@ -77,6 +78,7 @@ def test_what_a_shared_run_no_longer_has_is_gone_and_what_it_touches_is_told(pro
     assert project.run([FIRST]).touched_hours == frozenset()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shares")
 def test_visits_over_traces_of_several_shares_become_stale(tmp_path: Path) -> None:
     project = Project(tmp_path / "data", **VISITS)
@@ -92,6 +94,79 @@ def test_visits_over_traces_of_several_shares_become_stale(tmp_path: Path) -> No
     # The session pauses for 4 hours by default, so its visit closes at 04:20.
     assert project.settings.session_idle_hours == 4
     assert project.run([FIRST]).touched_hours == {later}
+
+
+def test_wide_rows_make_slices_that_hold_each_row_of_a_share_once() -> None:
+    narrow = Size(100_000, 150_000_000, shares.SLICED_FROM)
+    assert Share().slices(narrow) == ["true"]
+    wide = Size(20_000, 190_000_000, 10 * shares.VECTOR_BYTES)
+    assert len(Share().slices(wide)) == 10
+    assert len(Share(1, 2).slices(wide)) == 5, "a share has a part of every vector already"
+    assert len(Share().slices(Size(1, 10**12, 10**12))) == 64
+    # Also where a share goes by the same column.
+    ids = "(SELECT 'trace-' || range AS id FROM range(4000))"
+    share = Share(1, 2)
+    found = [
+        {row for (row,) in duckdb.execute(f"SELECT id FROM {ids} WHERE {share.holds('id')} AND {part}").fetchall()}
+        for part in share.slices(wide)
+    ]
+    assert min(map(len, found)) > 250
+    whole = duckdb.execute(f"SELECT id FROM {ids} WHERE {share.holds('id')}").fetchall()
+    assert sum(map(len, found)) == len(set().union(*found)) == len(whole)
+
+
+def test_the_size_of_an_hour_tells_its_widest_vector(project: Project) -> None:
+    narrow = [v2_row(f"o{number}", f"t{number}", "2026-11-21T00:10:00Z") for number in range(3000)]
+    wide = [v2_row(f"w{number}", "w", "2026-11-21T01:10:00Z", metadata={"text": "x" * 100_000}) for number in range(20)]
+    project.extract_v2([*narrow, *wide], [FIRST, FIRST.shift(1)])
+    with project.warehouse.connect() as con:
+        paths = project.lake.extract_paths("demo", "observations", [FIRST, FIRST.shift(1)])
+        [first, second] = [shares.size_of(con, [path]) for path in paths]
+        both = shares.size_of(con, paths)
+    assert (first.rows, second.rows, both.rows) == (3000, 20, 3020)
+    assert first.bytes * 2048 // 3000 == pytest.approx(first.vector_bytes, abs=1)
+    assert second.vector_bytes == second.bytes > 2_000_000, "fewer rows than a vector has"
+    assert both.vector_bytes == second.vector_bytes
+    assert both == first + second
+
+
+@pytest.mark.slow
+def test_slices_give_the_rows_of_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, scores = recorded()["v2_observations"], recorded()["v3_scores"]
+    broken = ["no JSON", '{"id":null}']
+    hours = hours_of(rows)
+    outcomes = []
+    for name, sliced_from in (("whole", 10**9), ("slices", 10_000)):
+        monkeypatch.setattr(shares, "SLICED_FROM", sliced_from)
+        monkeypatch.setattr(shares, "VECTOR_BYTES", 50_000)
+        project = Project(tmp_path / name, **VISITS)
+        project.extract_v2([*rows, *broken], hours, scores)
+        runs = [project.run(hours), project.run(hours)]
+        told = [(run.rows, run.touched_hours, sorted(map(str, run.problems))) for run in runs]
+        outcomes.append((told, [project.table(table) for table in TABLES]))
+    assert outcomes[1] == outcomes[0]
+
+
+@pytest.mark.slow
+def test_wide_rows_take_little_memory(tmp_path: Path) -> None:
+    """7 KB of metadata on each of 20,000 rows, in the memory that narrow rows have."""
+    metadata = {f"document_{number:02d}": "The quick brown fox jumps over the lazy dog. " * 4 for number in range(40)}
+    rows = (
+        v2_row(f"o{number}", f"t{number // 6}", "2026-11-21T00:10:00Z", metadata={**metadata, "number": number})
+        for number in range(20_000)
+    )
+    project = Project(tmp_path)
+    project.extract_v2(rows, [FIRST])
+    limits: list[Any] = []
+    connect = project.warehouse.connect
+
+    def counting(**options: Any) -> Any:
+        limits.append(options.get("memory_limit"))
+        return connect(**options)
+
+    project.warehouse.connect = counting  # pyright: ignore[reportAttributeAccessIssue]
+    assert project.run([FIRST]).rows["observations"][FIRST] == 20_000
+    assert limits == [database.MODEL_MEMORY], "it was not done again with more"
 
 
 def test_work_that_needs_more_memory_is_done_again_with_more(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

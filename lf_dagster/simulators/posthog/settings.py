@@ -71,6 +71,8 @@ class Strictness:
     require_geoip_disable: bool = False
     require_old_history: bool = False
     """historical_migration only for events at least 48 h old."""
+    check_ai_events: bool = False
+    """`$ai_*` events have what PostHog needs of them, known properties alone, and values of the right types."""
 
     @classmethod
     def everything(cls) -> Strictness:
@@ -80,6 +82,7 @@ class Strictness:
             forbid_mixed_classes=True,
             require_geoip_disable=True,
             require_old_history=True,
+            check_ai_events=True,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from lf_dagster.simulators.posthog.ai import is_ai, trouble
 from lf_dagster.simulators.posthog.private import PrivateStore
 from lf_dagster.simulators.posthog.settings import Behaviour, Limits, PlannedResult, Strictness
 from lf_dagster.simulators.posthog.store import Arrival, PosthogStore
@@ -96,7 +97,15 @@ class PosthogState:
             and historical
             and any(young),
         }
-        return next((text for text, is_broken in broken.items() if is_broken), None)
+        found = next((text for text, is_broken in broken.items() if is_broken), None)
+        return found or (_wrong_ai_event(arrivals) if rules.check_ai_events else None)
+
+
+def _wrong_ai_event(arrivals: Sequence[Arrival]) -> str | None:
+    for arrival in arrivals:
+        if is_ai(arrival.event) and (wrong := trouble(arrival.event, arrival.properties)):
+            return f"standin: {arrival.event} {wrong}"
+    return None
 
 
 def token_trouble(token: str) -> str | None:

@@ -105,6 +105,19 @@ class PosthogStore:
         with self._lock:
             return {key[1]: dict(value) for key, value in self._persons.items() if project_id in {None, key[0]}}
 
+    def unique_users(self, *events: str, project_id: int | None = None) -> int:
+        """What an insight counts as unique users over these events (none given: all), once everything has merged.
+
+        Nothing merges persons here: each distinct id is one, whether a person is kept for it or not.
+        """
+        return len(
+            {
+                (item.project_id, item.distinct_id)
+                for item in self.stored("merged", project_id=project_id)
+                if not events or item.event in events
+            }
+        )
+
     def events(
         self,
         view: View = "merged",

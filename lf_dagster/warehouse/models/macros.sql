@@ -139,13 +139,25 @@ CREATE OR REPLACE TEMP MACRO first_text(found) AS list_filter(
     list_transform(found, lambda item: CASE WHEN json_type(item) IN ('VARCHAR', 'UBIGINT', 'BIGINT', 'DOUBLE')
         THEN nullif(trim(item ->> '$'), '') END), lambda text: text IS NOT NULL)[1];
 
--- Sum of the usage keys that contain a word (`input`, `output`); NULL when no usage is known at all.
-CREATE OR REPLACE TEMP MACRO usage_sum(usage, word) AS
+-- Whatever a sender writes, a row is read and no later sum or conversion fails for it. What Langfuse's database cannot
+-- hold (years 1900 to 2299), or no clock has measured (3,000 years in seconds), is not known: NULL.
+CREATE OR REPLACE TEMP MACRO known_time(moment) AS
+    CASE WHEN moment >= TIMESTAMPTZ '1900-01-01 00:00:00+00' AND moment < TIMESTAMPTZ '2300-01-01 00:00:00+00'
+        THEN moment END;
+CREATE OR REPLACE TEMP MACRO known_seconds(seconds) AS CASE WHEN abs(seconds) < 1e11 THEN seconds END;
+-- A sum of whole numbers, which DuckDB makes wider than they are; NULL where it does not fit again.
+CREATE OR REPLACE TEMP MACRO known_sum(total) AS TRY_CAST(total AS BIGINT);
+
+-- Sum of the usage keys that contain a word (`input`, `output`); NULL when no usage is known at all. The wide ones are
+-- for sums over rows, from which a row that is too large alone must not be missing.
+CREATE OR REPLACE TEMP MACRO wide_usage_sum(usage, word) AS
     CASE WHEN len(map_keys(usage)) > 0 THEN coalesce(list_sum(list_transform(
         list_filter(map_entries(usage), lambda entry: contains(lower(entry.key), word)),
-        lambda entry: entry.value))::BIGINT, 0) END;
-CREATE OR REPLACE TEMP MACRO usage_total(usage) AS
-    coalesce(map_extract_value(usage, 'total'), list_sum(map_values(usage))::BIGINT);
+        lambda entry: entry.value)), 0::HUGEINT) END;
+CREATE OR REPLACE TEMP MACRO wide_usage_total(usage) AS
+    coalesce(map_extract_value(usage, 'total')::HUGEINT, list_sum(map_values(usage)));
+CREATE OR REPLACE TEMP MACRO usage_sum(usage, word) AS known_sum(wide_usage_sum(usage, word));
+CREATE OR REPLACE TEMP MACRO usage_total(usage) AS known_sum(wide_usage_total(usage));
 
 -- Dify's suggested questions report characters, under keys that look like tokens (source-apps.md 2.6).
 CREATE OR REPLACE TEMP MACRO counts_characters(type, name, model) AS

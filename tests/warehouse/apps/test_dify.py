@@ -403,6 +403,7 @@ def test_a_run_that_only_its_nodes_tell_of(error: str | None, status: str, read_
     assert picked(only(project, "dify_workflow_runs"), expected) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read_path", READ_PATHS)
 @pytest.mark.parametrize(
     "questions",

@@ -40,6 +40,7 @@ def only(project: Project, table: str) -> dict[str, Any]:
     return row
 
 
+@pytest.mark.slow
 @on_both_paths
 @pytest.mark.parametrize("order", list(permutations([EIGHT, NINE])), ids=["nodes first", "trace first"])
 def test_trap_01_a_run_is_one_row_when_its_trace_comes_an_hour_later(
@@ -114,6 +115,7 @@ def test_trap_04_a_user_who_names_things_elsewhere_is_a_user(read_path: str, tmp
     assert project.query("SELECT user_id, is_tenant_id FROM users") == [{"user_id": "jane", "is_tenant_id": False}]
 
 
+@pytest.mark.slow
 @on_both_paths
 def test_trap_05_orphans_whose_parent_never_exists(read_path: str, tmp_path: Path) -> None:
     rows = merged(sent(None, moderation(), suggestion(), tool()), sent(message_trace(NODE, trace=NODE)))

@@ -42,6 +42,7 @@ def no_legacy_scores(rows: Rows) -> Rows:
 each_path = pytest.mark.parametrize("read_path", READ_PATHS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [

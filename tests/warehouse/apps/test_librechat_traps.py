@@ -71,6 +71,7 @@ def test_trap_09_two_failed_calls_in_one_run_are_two_errors(tmp_path: Path) -> N
         assert conversation["n_errors"] == 2
 
 
+@pytest.mark.slow
 @each_path
 def test_trap_10_feedback_flipped_then_cleared(read_path: str, tmp_path: Path) -> None:
     trace_id, at = trace_id_of(MESSAGE), "2026-11-20T09:30:00Z"

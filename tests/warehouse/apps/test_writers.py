@@ -101,6 +101,7 @@ def test_every_writer_is_known_on_both_paths(name: str, tmp_path: Path) -> None:
         assert of(project) == (expected, [expected])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rows",
     [

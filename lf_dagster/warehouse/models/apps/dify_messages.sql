@@ -17,9 +17,9 @@
 -- model_name: Model; as model_provider.
 -- status: normal, error ...; for chatflows the status of the run.
 -- error: Error. Where the generation is missing: needs content.
--- prompt_tokens [tokens]: Prompt tokens; for chatflows the sum of the nodes. Where the generation is missing: needs content.
--- answer_tokens [tokens]: Answer tokens; as prompt_tokens.
--- total_tokens [tokens]: Tokens as Dify counts them; as prompt_tokens.
+-- prompt_tokens [tokens]: Prompt tokens; for chatflows the sum of the nodes. Where the generation is missing: needs content; NULL beyond 2^63.
+-- answer_tokens [tokens]: Answer tokens; as prompt_tokens; NULL beyond 2^63.
+-- total_tokens [tokens]: Tokens as Dify counts them; as prompt_tokens; NULL beyond 2^63.
 -- total_price: Price as Dify counts it; the currency is not sent for messages of other apps than chatflows.
 -- latency_s [s]: Time of the answer. Where the generation is missing: needs content.
 -- ttft_s [s]: Time to the first token.
@@ -142,7 +142,8 @@ told AS (
         arg_min(coalesce(usage['total'], TRY_CAST(coalesce(i.total_tokens, used.total_tokens) AS BIGINT)), rank)
             AS total_tokens,
         arg_min(coalesce(total_cost, TRY_CAST(used.total_price AS DECIMAL(18, 12))), rank) AS total_price,
-        arg_min(coalesce(latency_s, TRY_CAST(i.provider_response_latency AS DOUBLE)), rank) AS latency_s,
+        arg_min(coalesce(latency_s, CASE WHEN abs(TRY_CAST(i.provider_response_latency AS DOUBLE)) < 1e11
+            THEN TRY_CAST(i.provider_response_latency AS DOUBLE) END), rank) AS latency_s,
         arg_min(ttft_s, rank) AS ttft_s,
         coalesce(arg_min(start_time, rank), arg_min(CASE
             WHEN epoch(trace_start) - epoch(created_at) BETWEEN 0 AND 86400 THEN created_at
@@ -160,9 +161,9 @@ node_sums AS (
     SELECT
         workflow_run_id,
         trace_id,
-        sum(prompt_tokens)::BIGINT AS prompt_tokens,
-        sum(completion_tokens)::BIGINT AS answer_tokens,
-        sum(total_price)::DECIMAL(18, 12) AS total_price
+        TRY_CAST(sum(prompt_tokens) AS BIGINT) AS prompt_tokens,
+        TRY_CAST(sum(completion_tokens) AS BIGINT) AS answer_tokens,
+        TRY_CAST(sum(total_price) AS DECIMAL(18, 12)) AS total_price
     FROM dify_workflow_nodes
     GROUP BY workflow_run_id, trace_id
 )

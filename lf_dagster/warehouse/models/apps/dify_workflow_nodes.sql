@@ -18,9 +18,9 @@
 -- elapsed_s [s]: End minus start.
 -- model_provider: Provider of the model that the node used.
 -- model_name: Model that the node used.
--- prompt_tokens [tokens]: Prompt tokens. Of a completion model they are only in the output: needs content.
--- completion_tokens [tokens]: Completion tokens; as prompt_tokens.
--- total_tokens [tokens]: Tokens as Dify counts them.
+-- prompt_tokens [tokens]: Prompt tokens. Of a completion model they are only in the output: needs content; NULL beyond 2^63.
+-- completion_tokens [tokens]: Completion tokens; as prompt_tokens; NULL beyond 2^63.
+-- total_tokens [tokens]: Tokens as Dify counts them; NULL beyond 2^63.
 -- total_price: Price as Dify counts it, in `currency`.
 -- currency: Currency of total_price.
 -- ttft_s [s]: Time to the first token.

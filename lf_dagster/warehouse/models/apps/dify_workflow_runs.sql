@@ -19,7 +19,7 @@
 -- error: Error of the run.
 -- triggered_from: Where it was started, such as app-run or debugging.
 -- elapsed_s [s]: Duration as Dify has it.
--- total_tokens [tokens]: Tokens as Dify counts them; summed from the nodes when only they tell of the run.
+-- total_tokens [tokens]: Tokens as Dify counts them; summed from the nodes when only they tell of the run; NULL beyond 2^63.
 -- n_nodes: Nodes that were executed.
 -- n_failed_nodes: Those that failed, handled or not.
 -- started_at: Start of the run's first observation.
@@ -86,7 +86,9 @@ told AS (
         coalesce(m."dify.span.status", m.dify.span.status, m.status) AS status,
         status_message AS error,
         coalesce(m.triggered_from, m.triggered_form) AS triggered_from,
-        coalesce(TRY_CAST(m.elapsed_time AS DOUBLE), latency_s) AS elapsed_s,
+        -- No clock has measured 3,000 years.
+        coalesce(CASE WHEN abs(TRY_CAST(m.elapsed_time AS DOUBLE)) < 1e11 THEN TRY_CAST(m.elapsed_time AS DOUBLE) END,
+            latency_s) AS elapsed_s,
         coalesce(TRY_CAST(m.total_tokens AS BIGINT), CASE WHEN json_valid(coalesce(m."dify.usage", m.dify.usage))
             THEN TRY_CAST(json_extract_string(coalesce(m."dify.usage", m.dify.usage), '$.total_tokens') AS BIGINT)
             END) AS total_tokens,
@@ -124,7 +126,7 @@ node_runs AS (
         count(*) FILTER (status IN ('failed', 'exception')) AS n_failed_nodes,
         min(started_at) AS started_at,
         max(ended_at) AS ended_at,
-        sum(total_tokens)::BIGINT AS total_tokens,
+        TRY_CAST(sum(total_tokens) AS BIGINT) AS total_tokens,
         arg_min({'project_id': project_id, 'project_name': project_name, 'partition_hour': partition_hour,
             'ingested_at': ingested_at, 'run_id': run_id, 'read_path': read_path}, (started_at, node_execution_id))
             AS audit

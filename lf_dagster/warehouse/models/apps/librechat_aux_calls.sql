@@ -6,8 +6,8 @@
 -- message_id: The turn that it belongs to, see librechat_messages.
 -- kind: title, step_label, reasoning_label, run_summary or memory.
 -- model: Model that answered.
--- input_tokens [tokens]: Prompt tokens, cached ones too.
--- output_tokens [tokens]: Answer tokens.
+-- input_tokens [tokens]: Prompt tokens, cached ones too; NULL beyond 2^63.
+-- output_tokens [tokens]: Answer tokens; NULL beyond 2^63.
 -- total_cost [USD]: Cost of the call.
 -- output: The title or label; NULL unless content is read.
 -- started_at: Start of the call.
@@ -56,10 +56,10 @@ SELECT
     message_id,
     kind,
     model,
-    list_sum(list_transform(list_filter(used, lambda part: starts_with(lower(part.key), 'input')),
-        lambda part: part.value))::BIGINT AS input_tokens,
-    list_sum(list_transform(list_filter(used, lambda part: starts_with(lower(part.key), 'output')),
-        lambda part: part.value))::BIGINT AS output_tokens,
+    TRY_CAST(list_sum(list_transform(list_filter(used, lambda part: starts_with(lower(part.key), 'input')),
+        lambda part: part.value)) AS BIGINT) AS input_tokens,
+    TRY_CAST(list_sum(list_transform(list_filter(used, lambda part: starts_with(lower(part.key), 'output')),
+        lambda part: part.value)) AS BIGINT) AS output_tokens,
     total_cost,
     nullif(coalesce(answer ->> '$.content', answer ->> '$.kwargs.content', output), '') AS output,
     start_time AS started_at,

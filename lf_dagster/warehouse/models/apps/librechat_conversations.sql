@@ -14,7 +14,7 @@
 -- providers: Their providers, sorted.
 -- n_errors: Calls that failed, each once; calls of tools are not counted.
 -- n_tool_calls: Calls of tools.
--- total_tokens [tokens]: Tokens of all its model calls.
+-- total_tokens [tokens]: Tokens of all its model calls; NULL beyond 2^63.
 -- total_cost [USD]: Cost of all its model calls.
 -- thumbs_up: Answers that the user liked.
 -- thumbs_down: Answers that the user did not like.
@@ -42,7 +42,7 @@ titles AS (
         conversation_id,
         arg_max(coalesce(TRY_CAST(output AS JSON) ->> '$.title', output), (started_at, trace_id)) FILTER (is_title) AS title,
         count(DISTINCT trace_id) FILTER (is_title) AS n_titles,
-        sum(total_tokens)::BIGINT AS total_tokens,
+        TRY_CAST(sum(total_tokens) AS BIGINT) AS total_tokens,
         sum(total_cost) AS total_cost
     FROM runs
     GROUP BY conversation_id
@@ -53,7 +53,7 @@ turns AS (
         min(started_at) AS first_message_at,
         max(started_at) AS last_message_at,
         count(*) AS n_turns,
-        sum(n_tool_calls)::BIGINT AS n_tool_calls,
+        TRY_CAST(sum(n_tool_calls) AS BIGINT) AS n_tool_calls,
         list(DISTINCT agent_id) AS agent_ids,
         list(DISTINCT coalesce(agent_name, agent_id)) AS agents,
         count(*) FILTER (feedback) AS thumbs_up,

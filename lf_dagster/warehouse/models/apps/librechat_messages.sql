@@ -20,9 +20,9 @@
 -- n_rounds: Rounds: how often an agent asked its model.
 -- n_tool_calls: Calls of tools.
 -- n_agents: Agents that took part.
--- input_tokens [tokens]: Prompt tokens, cached ones too, without calls that label steps.
--- output_tokens [tokens]: Answer tokens, reasoning too.
--- cache_read_tokens [tokens]: Prompt tokens that came out of a cache.
+-- input_tokens [tokens]: Prompt tokens, cached ones too, without calls that label steps; NULL beyond 2^63.
+-- output_tokens [tokens]: Answer tokens, reasoning too; NULL beyond 2^63.
+-- cache_read_tokens [tokens]: Prompt tokens that came out of a cache; NULL beyond 2^63.
 -- total_cost [USD]: Cost of its model calls, without those that label steps.
 -- status: ok, error (the run failed; a tool that failed is no such), unfinished (no end yet) or unknown (no root was read).
 -- error: Why the run failed.
@@ -154,12 +154,13 @@ runs AS (
         arg_min(endpoint, position) FILTER (is_call) AS endpoint,
         arg_min(provider, position) FILTER (is_call) AS provider,
         min(completion_start_time) FILTER (is_call) AS first_token_at,
-        sum(list_sum(list_transform(list_filter(usage, lambda used: starts_with(lower(used.key), 'input')),
-            lambda used: used.value)))::BIGINT AS input_tokens,
-        sum(list_sum(list_transform(list_filter(usage, lambda used: starts_with(lower(used.key), 'output')),
-            lambda used: used.value)))::BIGINT AS output_tokens,
-        sum(list_sum(list_transform(list_filter(usage, lambda used: starts_with(lower(used.key), 'input_cache_read')),
-            lambda used: used.value)))::BIGINT AS cache_read_tokens,
+        TRY_CAST(sum(list_sum(list_transform(list_filter(usage, lambda used: starts_with(lower(used.key), 'input')),
+            lambda used: used.value))) AS BIGINT) AS input_tokens,
+        TRY_CAST(sum(list_sum(list_transform(list_filter(usage, lambda used: starts_with(lower(used.key), 'output')),
+            lambda used: used.value))) AS BIGINT) AS output_tokens,
+        TRY_CAST(sum(list_sum(list_transform(
+            list_filter(usage, lambda used: starts_with(lower(used.key), 'input_cache_read')),
+            lambda used: used.value))) AS BIGINT) AS cache_read_tokens,
         sum(total_cost) AS total_cost
     FROM run_rows
     GROUP BY message_id

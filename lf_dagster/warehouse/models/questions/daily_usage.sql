@@ -9,9 +9,9 @@
 -- n_tool_calls: Tool calls.
 -- n_failed_traces: Traces with an observation of level ERROR.
 -- error_rate: n_failed_traces by n_traces, 0 to 1.
--- input_tokens [tokens]: Sum of the traces' input tokens.
--- output_tokens [tokens]: Sum of the traces' output tokens.
--- total_tokens [tokens]: Sum of the traces' tokens.
+-- input_tokens [tokens]: Sum of the traces' input tokens; NULL beyond 2^63.
+-- output_tokens [tokens]: Sum of the traces' output tokens; NULL beyond 2^63.
+-- total_tokens [tokens]: Sum of the traces' tokens; NULL beyond 2^63.
 -- total_cost [USD]: Sum of the traces' costs; NULL when none is known.
 -- duration_p50_s [s]: Median duration of a trace.
 -- duration_p95_s [s]: 95th percentile of it.

@@ -7,12 +7,12 @@
 -- n_calls: Generations.
 -- n_errors: Generations of level ERROR.
 -- error_rate: n_errors by n_calls, 0 to 1.
--- input_tokens [tokens]: Input tokens, cached ones too; without what is counted in characters.
--- output_tokens [tokens]: Output tokens; as input_tokens.
--- cache_read_tokens [tokens]: Tokens read from a prompt cache.
--- cache_write_tokens [tokens]: Tokens written to a prompt cache.
--- reasoning_tokens [tokens]: Reasoning tokens.
--- total_tokens [tokens]: Tokens; as input_tokens.
+-- input_tokens [tokens]: Input tokens, cached ones too; without what is counted in characters; NULL beyond 2^63.
+-- output_tokens [tokens]: Output tokens; as input_tokens; NULL beyond 2^63.
+-- cache_read_tokens [tokens]: Tokens read from a prompt cache; NULL beyond 2^63.
+-- cache_write_tokens [tokens]: Tokens written to a prompt cache; NULL beyond 2^63.
+-- reasoning_tokens [tokens]: Reasoning tokens; NULL beyond 2^63.
+-- total_tokens [tokens]: Tokens; as input_tokens; NULL beyond 2^63.
 -- total_cost [USD]: Cost; NULL when none is known.
 -- n_without_cost: Generations whose cost Langfuse does not know, which total_cost lacks.
 -- latency_p50_s [s]: Median latency.

@@ -8,7 +8,7 @@
 -- n_calls: Generations.
 -- n_traces: Traces.
 -- n_errors: Generations of level ERROR.
--- total_tokens [tokens]: Tokens.
+-- total_tokens [tokens]: Tokens; NULL beyond 2^63.
 -- total_cost [USD]: Cost; NULL when none is known.
 -- latency_p50_s [s]: Median latency.
 -- latency_p95_s [s]: 95th percentile of the latency.

@@ -9,7 +9,7 @@
 -- user_id: The row's user, else the trace's.
 -- latency_s [s]: End minus start.
 -- ttft_s [s]: Time to first token.
--- output_tokens [tokens]: Output tokens.
+-- output_tokens [tokens]: Output tokens; NULL beyond 2^63.
 -- model_p50_s [s]: Median latency of the model.
 -- model_p95_s [s]: 95th percentile of it.
 -- times_median: latency_s by model_p50_s.

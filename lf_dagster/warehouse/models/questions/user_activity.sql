@@ -6,7 +6,7 @@
 -- n_traces: Traces.
 -- n_sessions: Distinct sessions.
 -- n_failed_traces: Traces with an observation of level ERROR.
--- total_tokens [tokens]: Sum of the traces' tokens.
+-- total_tokens [tokens]: Sum of the traces' tokens; NULL beyond 2^63.
 -- total_cost [USD]: Sum of the traces' costs; NULL when none is known.
 SELECT
     (partition_hour AT TIME ZONE 'UTC')::DATE AS day,

@@ -21,8 +21,8 @@ normalised AS (
         coalesce(nullif(j.type, ''), 'SPAN') AS type,
         nullif(j.name, '') AS name,
         event_time AS start_time,
-        j.endTime AS end_time,
-        j.completionStartTime AS completion_start_time,
+        known_time(j.endTime) AS end_time,
+        known_time(j.completionStartTime) AS completion_start_time,
         coalesce(nullif(j.level, ''), 'DEFAULT') AS level,
         nullif(j.statusMessage, '') AS status_message,
         coalesce(nullif(j.environment, ''), 'default') AS environment,
@@ -39,16 +39,17 @@ normalised AS (
         CASE WHEN j.modelParameters::VARCHAR NOT IN ('null', '{}') THEN j.modelParameters END AS model_parameters,
         coalesce(j.usageDetails, MAP {}::MAP(VARCHAR, BIGINT)) AS usage,
         TRY_CAST(j.costDetails AS MAP(VARCHAR, DECIMAL(18, 12))) AS known_cost,
-        coalesce(epoch_us(j.endTime) - epoch_us(event_time), j.latency * 1e6) / 1e6 AS latency_s,
-        coalesce(epoch_us(j.completionStartTime) - epoch_us(event_time), j.timeToFirstToken * 1e6) / 1e6 AS ttft_s,
+        coalesce(epoch_us(end_time) - epoch_us(event_time), known_seconds(j.latency) * 1e6) / 1e6 AS latency_s,
+        coalesce(epoch_us(completion_start_time) - epoch_us(event_time), known_seconds(j.timeToFirstToken) * 1e6) / 1e6
+            AS ttft_s,
         nullif(j.promptName, '') AS prompt_name,
         j.promptVersion AS prompt_version,
         coalesce(j.isRootObservation, nullif(j.parentObservationId, '') IS NULL) AS is_root,
         coalesce(id = 't-' || j.traceId, false) AS is_synthetic,
         coalesce(j.public, false) AS public,
         coalesce(j.bookmarked, false) AS bookmarked,
-        j.createdAt AS created_at,
-        j.updatedAt AS updated_at,
+        known_time(j.createdAt) AS created_at,
+        known_time(j.updatedAt) AS updated_at,
         CASE
             WHEN j.id IS NULL THEN 'malformed JSON'
             WHEN list_count(map_values(known_cost)) < list_count(map_values(j.costDetails)) THEN 'a cost beyond DECIMAL(18, 12)'

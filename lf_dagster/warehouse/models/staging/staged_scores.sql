@@ -34,7 +34,7 @@ SELECT
     CASE
         WHEN data_type = 'BOOLEAN' THEN (value_text IN ('true', '1', '1.0'))::INT::DOUBLE
         WHEN data_type IN ('TEXT', 'CORRECTION') THEN NULL
-        ELSE TRY_CAST(value_text AS DOUBLE)
+        WHEN isfinite(TRY_CAST(value_text AS DOUBLE)) THEN TRY_CAST(value_text AS DOUBLE)
     END AS value_num,
     CASE WHEN data_type = 'BOOLEAN' THEN value_text IN ('true', '1', '1.0') END AS value_bool,
     CASE
@@ -60,7 +60,7 @@ SELECT
     nullif(j.queueId, '') AS queue_id,
     coalesce(nullif(j.environment, ''), 'default') AS environment,
     event_time AS timestamp,
-    j.createdAt AS created_at,
-    j.updatedAt AS updated_at,
+    known_time(j.createdAt) AS created_at,
+    known_time(j.updatedAt) AS updated_at,
     CASE WHEN j.id IS NULL THEN 'malformed JSON' END AS problem
 FROM subjects

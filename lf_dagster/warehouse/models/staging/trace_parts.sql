@@ -51,9 +51,9 @@ SELECT
     count(*) FILTER (type = 'GENERATION') AS n_generations,
     count(*) FILTER (type = 'TOOL') AS n_tool_calls,
     count(*) FILTER (level = 'ERROR') AS n_errors,
-    sum(usage_sum(usage, 'input')) FILTER (NOT counts_characters(type, name, model)) AS input_tokens,
-    sum(usage_sum(usage, 'output')) FILTER (NOT counts_characters(type, name, model)) AS output_tokens,
-    sum(usage_total(usage)) FILTER (NOT counts_characters(type, name, model)) AS total_tokens,
+    sum(wide_usage_sum(usage, 'input')) FILTER (NOT counts_characters(type, name, model)) AS input_tokens,
+    sum(wide_usage_sum(usage, 'output')) FILTER (NOT counts_characters(type, name, model)) AS output_tokens,
+    sum(wide_usage_total(usage)) FILTER (NOT counts_characters(type, name, model)) AS total_tokens,
     sum(total_cost) AS total_cost,
     -- What tables of source apps are made from, so that a change of it is seen from the hours of the other rows. A CASE,
     -- since what FILTER leaves out is computed all the same.

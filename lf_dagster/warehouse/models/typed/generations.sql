@@ -4,12 +4,12 @@
 -- name: Name of the generation.
 -- model: Model name as sent.
 -- model_parameters: Model parameters.
--- input_tokens [tokens]: Sum of the usage keys that contain `input` (cached ones too).
--- output_tokens [tokens]: Sum of the usage keys that contain `output`.
--- total_tokens [tokens]: Usage key `total`, else the sum of all keys.
--- cache_read_tokens [tokens]: Usage keys of tokens read from a prompt cache.
--- cache_write_tokens [tokens]: Usage keys of tokens written to a prompt cache.
--- reasoning_tokens [tokens]: Usage keys that contain `reasoning`.
+-- input_tokens [tokens]: Sum of the usage keys that contain `input` (cached ones too); NULL beyond 2^63.
+-- output_tokens [tokens]: Sum of the usage keys that contain `output`; NULL beyond 2^63.
+-- total_tokens [tokens]: Usage key `total`, else the sum of all keys; NULL beyond 2^63.
+-- cache_read_tokens [tokens]: Usage keys of tokens read from a prompt cache; NULL beyond 2^63.
+-- cache_write_tokens [tokens]: Usage keys of tokens written to a prompt cache; NULL beyond 2^63.
+-- reasoning_tokens [tokens]: Usage keys that contain `reasoning`; NULL beyond 2^63.
 -- usage_unit: `tokens`; `characters` for Dify's suggested questions without a model.
 -- cost_input [USD]: Sum of the cost keys that contain `input`.
 -- cost_output [USD]: Sum of the cost keys that contain `output`.
@@ -31,14 +31,14 @@ SELECT
     usage_sum(usage, 'input') AS input_tokens,
     usage_sum(usage, 'output') AS output_tokens,
     usage_total(usage) AS total_tokens,
-    list_sum(list_transform(list_filter(map_entries(usage), lambda entry:
+    known_sum(list_sum(list_transform(list_filter(map_entries(usage), lambda entry:
         contains(entry.key, 'cache') AND (contains(entry.key, 'read') OR contains(entry.key, 'cached'))),
-        lambda entry: entry.value))::BIGINT AS cache_read_tokens,
-    list_sum(list_transform(list_filter(map_entries(usage), lambda entry:
+        lambda entry: entry.value))) AS cache_read_tokens,
+    known_sum(list_sum(list_transform(list_filter(map_entries(usage), lambda entry:
         contains(entry.key, 'cache') AND (contains(entry.key, 'creation') OR contains(entry.key, 'write'))),
-        lambda entry: entry.value))::BIGINT AS cache_write_tokens,
-    list_sum(list_transform(list_filter(map_entries(usage), lambda entry: contains(entry.key, 'reasoning')),
-        lambda entry: entry.value))::BIGINT AS reasoning_tokens,
+        lambda entry: entry.value))) AS cache_write_tokens,
+    known_sum(list_sum(list_transform(list_filter(map_entries(usage), lambda entry: contains(entry.key, 'reasoning')),
+        lambda entry: entry.value))) AS reasoning_tokens,
     CASE WHEN counts_characters(type, name, model) THEN 'characters' ELSE 'tokens' END AS usage_unit,
     list_sum(list_transform(list_filter(map_entries(cost), lambda entry: contains(entry.key, 'input')),
         lambda entry: entry.value))::DECIMAL(38, 12) AS cost_input,

@@ -6,7 +6,7 @@
 -- type: SPAN, EVENT, GENERATION, AGENT, TOOL, CHAIN, RETRIEVER, EVALUATOR, EMBEDDING, GUARDRAIL or what comes next.
 -- name: Name of the observation.
 -- start_time: Start; decides the partition.
--- end_time: End; NULL for events, synthetic rows and what still ran when it was read.
+-- end_time: End; NULL for events, synthetic rows and what still ran when it was read, and outside the years 1900 to 2299, which Langfuse cannot store.
 -- completion_start_time: First token of a streamed answer.
 -- level: DEBUG, DEFAULT, WARNING, ERROR.
 -- status_message: Text that goes with the level.
@@ -36,10 +36,10 @@
 -- metadata_gone: Keys of metadata that are no longer there, each with the time they were last seen; NULL for none.
 -- model: Model name as sent.
 -- model_parameters: Model parameters.
--- usage [tokens]: Usage by key, as sent.
+-- usage [tokens]: Usage by key, as sent; NULL for a value beyond 2^63.
 -- cost [USD]: Cost by key.
 -- total_cost [USD]: The key `total` of cost; NULL when Langfuse knows none (it serves 0 then).
--- latency_s [s]: End minus start; may be negative when a client's clock jumps.
+-- latency_s [s]: End minus start; may be negative when a client's clock jumps; NULL from 10^11 on.
 -- ttft_s [s]: First token minus start.
 -- prompt_name: Langfuse prompt that was used.
 -- prompt_version: Its version.

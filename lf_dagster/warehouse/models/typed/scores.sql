@@ -2,7 +2,7 @@
 -- score_id: Langfuse's score id.
 -- name: Name of the score.
 -- data_type: NUMERIC, BOOLEAN, CATEGORICAL, TEXT, CORRECTION or what comes next.
--- value_num: Number; 1 or 0 for BOOLEAN; of a category only on the legacy read path.
+-- value_num: Number, NULL unless finite; 1 or 0 for BOOLEAN; of a category only on the legacy read path.
 -- value_bool: Value of a BOOLEAN score.
 -- value_str: Category, text, or `True` / `False` of a BOOLEAN score.
 -- subject_kind: trace, observation, session, experiment, or unknown.

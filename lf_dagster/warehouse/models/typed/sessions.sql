@@ -9,7 +9,7 @@
 -- user_ids: The users, sorted.
 -- duration_s [s]: last_seen minus first_seen.
 -- total_cost [USD]: Sum of the traces' costs.
--- total_tokens [tokens]: Sum of the traces' tokens.
+-- total_tokens [tokens]: Sum of the traces' tokens; NULL beyond 2^63.
 -- n_errors: Observations of level ERROR.
 -- source_apps: Writers, sorted.
 -- environment: Environment of the first trace.
@@ -24,8 +24,8 @@ SELECT
     list_sort(list_distinct(list(user_id))) AS user_ids,
     (epoch_us(max(ended_at)) - epoch_us(min(started_at))) / 1e6 AS duration_s,
     sum(total_cost) AS total_cost,
-    sum(total_tokens)::BIGINT AS total_tokens,
-    sum(n_errors)::BIGINT AS n_errors,
+    TRY_CAST(sum(total_tokens) AS BIGINT) AS total_tokens,
+    TRY_CAST(sum(n_errors) AS BIGINT) AS n_errors,
     list_sort(list_distinct(list(source_app))) AS source_apps,
     arg_min(environment, (started_at, trace_id)) AS environment
 FROM traces

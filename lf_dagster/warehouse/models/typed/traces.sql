@@ -24,9 +24,9 @@
 -- n_generations: Observations of type GENERATION.
 -- n_tool_calls: Observations of type TOOL.
 -- n_errors: Observations of level ERROR.
--- input_tokens [tokens]: Sum over observations of usage keys that contain `input`.
--- output_tokens [tokens]: Sum over observations of usage keys that contain `output`.
--- total_tokens [tokens]: Sum over observations of usage totals.
+-- input_tokens [tokens]: Sum over observations of usage keys that contain `input`; NULL beyond 2^63.
+-- output_tokens [tokens]: Sum over observations of usage keys that contain `output`; NULL beyond 2^63.
+-- total_tokens [tokens]: Sum over observations of usage totals; NULL beyond 2^63.
 -- total_cost [USD]: Sum over observations of total costs; NULL when none is known.
 -- root_observation_id: The root.
 -- root_kind: physical, synthetic, app_root, or none when no root was seen.

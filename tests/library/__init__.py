@@ -1,0 +1,1 @@
+"""lf_dagster as a package in somebody else's Dagster project."""
