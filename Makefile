@@ -1,7 +1,9 @@
 # Needs Python 3.10+ and make, nothing else. `make help` lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
+PACKAGE := .venv/.package
 INSTALLED := .venv/.installed
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help setup demo ui test test-all lint format docs bench fidelity clean
 
@@ -10,15 +12,20 @@ help:  ## Show this list
 
 setup: $(INSTALLED)  ## Make .venv with lf-dagster and the development tools
 
-$(INSTALLED): pyproject.toml constraints.txt
+# The demo needs the package alone: a first look does not wait for compilers of types and drivers of browsers.
+$(PACKAGE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP_INSTALL) -e .
 	@touch $@
 
-demo: setup  ## Run the main job on embedded stand-ins of Langfuse, Mixpanel and PostHog
+$(INSTALLED): $(PACKAGE)
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+demo: $(PACKAGE)  ## Run the main job on embedded stand-ins of Langfuse, Mixpanel and PostHog
 	@$(BIN)/lf-dagster demo
 
-ui: setup  ## Open the Dagster UI on the demo's data, with the daemon and the stand-ins running
+ui: $(PACKAGE)  ## Open the Dagster UI on the demo's data, with the daemon and the stand-ins running
 	@$(BIN)/lf-dagster demo --ui
 
 test: setup  ## Run the tests
@@ -42,6 +49,7 @@ docs: setup  ## Write the generated pages, and what is known of the models, agai
 	$(BIN)/python -c "from lf_dagster.events.described import write; write()"
 	$(BIN)/python -m lf_dagster.events.docs > docs/events.md
 	$(BIN)/python -m lf_dagster.warehouse.docs > docs/tables.md
+	$(BIN)/python -m lf_dagster.assets.docs > docs/ui.md
 
 bench: setup  ## Measure this machine beside dlt and the destinations' own clients (ARGS: --quick, --full, --only legs ...)
 	$(BIN)/python -m bench $(ARGS)

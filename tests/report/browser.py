@@ -5,15 +5,11 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
-"""Where pictures of the page are left, for whoever wants to look."""
+from tests.chromium import ARTEFACTS, chromium
 
 _FRAME = """<!DOCTYPE html><body style="margin:0">
 <iframe src="{page}" style="border:0;width:{width}px;height:{height}px"></iframe>
@@ -45,20 +41,12 @@ window.onload = () => {{
 </script>"""
 
 
-def chromium() -> str:
-    """The program; the test is skipped where there is none."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("there is no Chromium on this machine")
-    return found
-
-
 def look(page: Path, width: int, *, name: str, height: int = 6000, dark: bool = False) -> dict[str, Any]:
     """What the browser sees at this width, with `console`: what it had to complain about. Leaves a screenshot."""
     program = chromium()
     frame = page.with_name(f"frame-{width}.html")
     frame.write_text(_FRAME.format(page=page.as_uri(), width=width, height=height))
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    ARTEFACTS.mkdir(exist_ok=True)
     command = [
         program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage",
         f"--user-data-dir={page.parent / 'browser'}", f"--window-size={max(width, 500)},{height}",
@@ -66,7 +54,7 @@ def look(page: Path, width: int, *, name: str, height: int = 6000, dark: bool = 
         "--no-first-run", *(["--force-dark-mode"] if dark else []),
     ]  # fmt: skip
     done = _run([*command, "--dump-dom", frame.as_uri()])
-    _run([*command, f"--screenshot={SCREENSHOTS / f'{name}-{width}.png'}", frame.as_uri()])
+    _run([*command, f"--screenshot={ARTEFACTS / f'{name}-{width}.png'}", frame.as_uri()])
     seen = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
     assert seen, done.stderr[-2000:]
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
