@@ -29,10 +29,10 @@ ui: $(PACKAGE)  ## Open the Dagster UI on the demo's data, with the daemon and t
 	@$(BIN)/lf-dagster demo --ui
 
 test: setup  ## Run the tests
-	$(BIN)/pytest -n 2 -m 'not slow'
+	$(BIN)/pytest -n 2 --dist loadgroup -m 'not slow'
 
 test-all: setup  ## Run the tests, the slow ones too
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 lint: setup  ## Check style, types and import rules
 	$(BIN)/ruff check .

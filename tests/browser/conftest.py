@@ -22,7 +22,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop running in its thread, which tests of other modules must not find there.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Asked for before the stack, so that nothing is started where there is no browser."""
     pytest.importorskip("playwright.sync_api", reason="Playwright does not install on this machine")
@@ -30,7 +31,7 @@ def browser() -> Iterator[Any]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running_stack(tmp_path_factory.mktemp("stack")) as running:
         yield running

@@ -10,7 +10,7 @@ from tests.browser.stack import Stack
 from tests.browser.ui import Ui
 from tests.e2e.test_backfill import STATUS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("browser")]
 
 GROUPS = ["shop", "shop_dify", "shop_librechat", "shop_report", "support", "support_dify", "support_report"]
 CHAIN = [

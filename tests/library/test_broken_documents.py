@@ -9,7 +9,7 @@ import pytest
 
 from tests.library.environment import Library
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("library")]
 
 DOCUMENT = """\
 type: lf_dagster.LangfuseProject

@@ -16,7 +16,7 @@ import yaml
 from tests.e2e.stack import SECRETS, StandIns, recorded_store, stand_ins
 from tests.library.environment import Library, blocks, files
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("library")]
 
 NAME = "shop_assistant"
 NOT_RUN = {
