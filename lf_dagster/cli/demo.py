@@ -72,7 +72,9 @@ def _stand_ins(first: Hour, hours: int, traces: int) -> Iterator[DemoWorld]:
 
     key = langfuse.ApiKey(*_KEYS)
     project = langfuse.Project(id="proj-demo", name="Demo shop", keys=(key,))
-    world = WorldSettings(seed=7, start=first.start, hours=hours + 48, traces_per_hour=traces, project=project)
+    world = WorldSettings(
+        seed=7, start=first.start, hours=hours + 48, traces_per_hour=traces, project=project, absurd_usage=False
+    )
     apps: dict[str, Any] = {
         "langfuse": langfuse.create_app(build_world(world).store),
         "mixpanel": mixpanel.create_app(tokens={_TOKENS["mixpanel"]: 1}),

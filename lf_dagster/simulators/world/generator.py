@@ -101,7 +101,7 @@ def _draw_trace(chance: random.Random, start_ms: int, people: tuple[Person, ...]
         propagate=chance.random() < 0.6,
         late_ms=lateness(chance, settings.ageing),
     )
-    shape(Pen(chance, draft))
+    shape(Pen(chance, draft, settings.absurd_usage))
     draft.late_ms = within_horizon(draft, settings.ageing)
     return draft
 

@@ -71,6 +71,7 @@ class WorldSettings:
 
     start: first hour (UTC, whole hour). traces_per_hour: on average. direct_share: traces that come through modern
     OpenTelemetry SDKs; the rest comes through the legacy ingestion and has `t-` rows in the new generation.
+    absurd_usage: whether some calls claim billions of tokens.
     """
 
     seed: int = 1
@@ -79,6 +80,7 @@ class WorldSettings:
     traces_per_hour: int = 40
     users: int = 60
     direct_share: float = 0.7
+    absurd_usage: bool = True
     merge_delay_ms: int = 0
     ageing: Ageing = field(default_factory=Ageing)
     project: Project = field(default_factory=Project)

@@ -18,6 +18,7 @@ class Pen:
 
     chance: random.Random
     draft: Draft
+    absurd_usage: bool
 
     def span(self, kind: str, name: str, parent: Span | None, *, after_ms: int, lasts_ms: int, **more: Any) -> Span:
         """A span that starts `after_ms` after its parent (or the trace) and lasts `lasts_ms`."""
@@ -42,7 +43,7 @@ class Pen:
         """A call of a language model with usage, costs, and often a prompt and a first-token time."""
         model = EMBEDDING if kind == "EMBEDDING" else self.chance.choice(MODELS)
         lasts = self.chance.randrange(300, 9000)
-        usage, cost = _usage(self.chance, model, kind)
+        usage, cost = _usage(self.chance, model, kind, absurd=self.absurd_usage)
         question = self.chance.choice(TOPICS)
         made = self.span(
             kind,
@@ -180,7 +181,7 @@ def model_columns(chance: random.Random, model: Model) -> dict[str, Any]:
     }
 
 
-def _usage(chance: random.Random, model: Model, kind: str) -> tuple[dict[str, int], dict[str, float]]:
+def _usage(chance: random.Random, model: Model, kind: str, *, absurd: bool) -> tuple[dict[str, int], dict[str, float]]:
     sent, received = chance.randrange(1, 4000), 0 if kind == "EMBEDDING" else chance.randrange(1, 900)
     usage = {"input": sent, "output": received, "total": sent + received}
     if kind == "EMBEDDING":
@@ -188,7 +189,7 @@ def _usage(chance: random.Random, model: Model, kind: str) -> tuple[dict[str, in
     elif chance.random() < 0.25:
         cached = chance.randrange(1, 2000)
         usage = {**usage, "input_cached_tokens": cached, "total": usage["total"] + cached}
-    elif chance.random() < 0.01:
+    elif chance.random() < 0.01 and absurd:
         usage = {"input": 3_000_000_000, "output": 1, "total": 3_000_000_001}
     return usage, _cost(chance, model, usage)
 
