@@ -26,6 +26,7 @@ from lf_dagster.destinations.ledger import Ledger
 from lf_dagster.destinations.locks import one_delivery
 from lf_dagster.destinations.mixpanel_engage import BATCH_BYTES, BATCH_PROFILES, Engage, Profile
 from lf_dagster.destinations.mixpanel_profile_properties import profile_statements
+from lf_dagster.destinations.scratch import scratch_database
 from lf_dagster.errors import ConfigError, LfDagsterError
 from lf_dagster.http import RetryPolicy
 from lf_dagster.lake import Lake, Workspace
@@ -41,7 +42,6 @@ LOCK_TIMEOUT_SECONDS = 600.0
 SAVE_SECONDS = 10.0
 """How long answers may wait until they are written."""
 
-_MEMORY = "192MB"
 _TABLES = {"traces", "observations", "scores", "trace_events"}
 _HELD = pa.schema(
     [
@@ -159,7 +159,7 @@ def _planned(
     with lake.workspace(f"{lake.root}/spool") as workspace:
         statements = list(profile_statements(project, profiles, mixpanel, salt=salt))
         users, nobody, anonymous = _read_warehouse(project, warehouse, statements, workspace)
-        with _scratch(workspace) as con:
+        with scratch_database(workspace) as con:
             lake.register(con)
             con.execute(f"CREATE TABLE wanted AS FROM read_parquet({literal(str(workspace.path('wanted')))})")
             _load_held(con, lake, path)
@@ -222,18 +222,6 @@ def _read_warehouse(
             f"TO {literal(str(workspace.path('wanted')))} (FORMAT parquet)"
         )
         return con.execute(_COUNTS).fetchall()[0]
-
-
-@contextmanager
-def _scratch(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
-    spill = str(workspace.path("spill"))
-    con = duckdb.connect(":memory:", config={"temp_directory": spill, "memory_limit": _MEMORY, "threads": 1})
-    try:
-        con.execute("SET TimeZone = 'UTC'")
-        con.execute("SET enable_progress_bar = false")
-        yield con
-    finally:
-        con.close()
 
 
 class _Sending:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from datetime import datetime
 
 import duckdb
@@ -23,6 +22,7 @@ from lf_dagster.destinations.ledger import Ledger
 from lf_dagster.destinations.plan import Plan
 from lf_dagster.destinations.receipts import receipts
 from lf_dagster.destinations.recording import WRITE_SECONDS, Recorder
+from lf_dagster.destinations.scratch import scratch_database
 from lf_dagster.errors import LfDagsterError, RequestRejected
 from lf_dagster.hours import Hour
 from lf_dagster.http import Cancelled
@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 MOST_SUSPECTS = 8
 """Events that may be refused one by one before anything was taken; more, and it is the request that is wrong."""
-_MEMORY = "192MB"
 
 
 class Shipment:
@@ -63,7 +62,7 @@ class Shipment:
 
     def run(self, plans: Iterable[Plan]) -> None:
         """Send everything. Raises the first error, after the requests in flight have ended."""
-        with _scratch_database(self._workspace) as con:
+        with scratch_database(self._workspace) as con:
             self._ledger.lake.register(con)
             try:
                 self._send_all(con, plans)
@@ -198,16 +197,3 @@ class Shipment:
             else:
                 if hour in complete:
                     self._finished(result)
-
-
-@contextmanager
-def _scratch_database(workspace: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory DuckDB for merging ledgers that spills into the workspace."""
-    spill = workspace.path("spill")
-    con = duckdb.connect(":memory:", config={"temp_directory": str(spill), "memory_limit": _MEMORY, "threads": 1})
-    try:
-        con.execute("SET TimeZone = 'UTC'")
-        con.execute("SET enable_progress_bar = false")
-        yield con
-    finally:
-        con.close()
