@@ -19,8 +19,8 @@ import pyarrow.ipc
 
 from lf_dagster.hours import Hour
 
-READ_BYTES = 8_000_000
-"""Payload bytes that a read of the spool aims at."""
+READ_BYTES = 2_000_000
+"""Payload bytes that a read of the spool aims at: several are in memory, as long as a request holds on to them."""
 _MOST_READ_BYTES = 64_000_000
 _APART = ("hour", "segment", "lane")
 

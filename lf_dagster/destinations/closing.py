@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -79,7 +79,7 @@ def close_unchanged(
     if not idle:
         return
     files = {item.hour: item for item in ledger.load(con, "idle", [plan.hour for plan in idle], columns=_COUNTED)}
-    accounts = _accounts(con, "idle")
+    accounts = _accounts(con, lambda: "idle")
     for plan in idle:
         account = accounts.get(plan.hour, _Account())
         known = None if files[plan.hour].parts else ledger.facts(plan.hour)
@@ -112,7 +112,7 @@ def close_hour(
     Raises FatalError when a complete hour's events are not all accounted for; then nothing is replaced.
     """
     combined = ledger.combine(con, plan.hour, own=own, rows=rows)
-    account = _accounts(con, combined.relation).get(plan.hour, _Account())
+    account = _accounts(con, lambda: combined.relation(con)).get(plan.hour, _Account())
     if outstanding == 0:
         _balance(plan, account)
     facts = {**_facts(plan, account, outstanding=outstanding), "run_id": run_id, "delivered_at": now.isoformat()}
@@ -143,14 +143,14 @@ def _result(plan: HourPlan, account: _Account, *, sent: int, stats: HttpStats, d
     )
 
 
-def _accounts(con: duckdb.DuckDBPyConnection, table: str) -> dict[Hour, _Account]:
-    """How each hour of a table of ledger rows stands."""
+def _accounts(con: duckdb.DuckDBPyConnection, table: Callable[[], str]) -> dict[Hour, _Account]:
+    """How each hour of a table of ledger rows stands. `table`: its name, asked for before each query."""
     accounts: dict[Hour, _Account] = {}
-    for hour, status, reason, gone, there, other_key, events in con.execute(_STATUSES.format(table=table)).fetchall():
+    for hour, status, reason, gone, there, other_key, events in con.execute(_STATUSES.format(table=table())).fetchall():
         account = accounts.setdefault(Hour(hour), _Account())
         account.add(events, status=status, reason=reason, gone=gone, there=there, other_key=other_key)
     if any(account.rejected for account in accounts.values()):
-        for hour, *row in con.execute(_REJECTIONS.format(table=table)).fetchall():
+        for hour, *row in con.execute(_REJECTIONS.format(table=table())).fetchall():
             item = dict(zip(_REJECTION, row, strict=True))
             shown = {**item, "distinct_id": mask(item["distinct_id"] or "")}
             accounts[Hour(hour)].first_rejections.append(shown)

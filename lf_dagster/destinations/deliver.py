@@ -168,41 +168,45 @@ class _Delivery:
         protocol = self._destination.protocol
         prepared_sql = self._prepare(protocol)
         outline = self._outline or _OUTLINE.format(prepared=prepared_sql)
-        with self._connect() as con:
-            Portion(tuple(hours)).begin(con, self._ledger)
-            counts = count_events(con, outline, hours)
-            warnings = hot_key_warnings(
-                con, self._destination, self._ledger, counts, outline=outline, prepared_sql=prepared_sql
-            )
-            wanted = list(portions(con, outline, counts))
-            builds = build_ids(con, self._ledger.project, "events", hours)
-
-        for portion in wanted:
-            with self._connect() as con:
-                planner = Planner(
-                    con,
-                    self._ledger,
-                    self._destination,
-                    portion,
-                    prepared_sql,
-                    protocol,
-                    build_ids(con, self._ledger.project, "events", portion.hours),
-                    self._policy,
-                    now=self._now,
-                    run_id=self._run_id,
-                    of_ledger=portion.of_ledger(outline),
+        with self._session() as con:
+            with self._warehouse.attached(con):
+                Portion(tuple(hours)).begin(con, self._ledger)
+                counts = count_events(con, outline, hours)
+                warnings = hot_key_warnings(
+                    con, self._destination, self._ledger, counts, outline=outline, prepared_sql=prepared_sql
                 )
-                _check_rows_stand(portion, builds, planner.builds)
-                planner.decide(repair=True)
+                wanted = list(portions(con, outline, counts))
+                builds = build_ids(con, self._ledger.project, "events", hours)
+
+            for portion in wanted:
+                with self._warehouse.attached(con):
+                    planner = Planner(
+                        con,
+                        self._ledger,
+                        self._destination,
+                        portion,
+                        prepared_sql,
+                        protocol,
+                        build_ids(con, self._ledger.project, "events", portion.hours),
+                        self._policy,
+                        now=self._now,
+                        run_id=self._run_id,
+                        of_ledger=portion.of_ledger(outline),
+                    )
+                    _check_rows_stand(portion, builds, planner.builds)
+                    planner.decide(repair=True)
                 yield planner.commit(warnings=warnings, clock=self._clock)
+                planner.forget()
 
     @contextmanager
-    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._warehouse.connect(read_only=True) as con:
+    def _session(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._warehouse.session() as con:
             # A portion is hardly more than one row group, and a second thread that finds nothing to do burns CPU.
             con.execute("SET threads = 1")
             # It would move the choice of a portion above the forming of all payloads.
             con.execute("SET disabled_optimizers = 'filter_pullup'")
+            # Of ledgers, which are read once.
+            con.execute("SET enable_external_file_cache = false")
             self._ledger.lake.register(con)
             yield con
 

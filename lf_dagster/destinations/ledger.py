@@ -91,19 +91,31 @@ class HourFiles:
 
 @dataclass(frozen=True)
 class Combined:
-    """The rows of an hour as a relation, as a table where they are in memory, and the files that some are from."""
+    """The newest row of every event of an hour: `sql` is a relation of them, `own` the rows that one delivery has in
+    memory, `files` those that the others are from."""
 
-    relation: str
-    table: pa.Table | None
+    sql: str
+    own: pa.Table | None
     files: HourFiles
+
+    def relation(self, con: duckdb.DuckDBPyConnection) -> str:
+        """What a query reads them from; good for one query."""
+        if self.own is not None:
+            for name in (_OWN_ROWS, _OWN_KEYS):
+                # A stream serves once. Of a table DuckDB would make a dataset of pyarrow's, which imports pandas.
+                con.register(name, self.own.__arrow_c_stream__())
+        return self.sql
 
     def tables(self, con: duckdb.DuckDBPyConnection) -> Iterator[pa.Table]:
         """All rows, in LEDGER_SCHEMA and tables of bounded size."""
-        if self.table is not None:
-            yield self.table
+        if self.own is not None and not self.files.data:
+            yield self.own
             return
-        for rows in con.execute(f"SELECT * FROM {self.relation}").to_arrow_reader(_ROW_GROUP):
+        for rows in con.execute(f"SELECT * FROM {self.relation(con)}").to_arrow_reader(_ROW_GROUP):
             yield pa.Table.from_batches([rows]).cast(LEDGER_SCHEMA)
+
+
+_OWN_ROWS, _OWN_KEYS = "own_rows", "own_keys"
 
 
 class Ledger:
@@ -191,17 +203,14 @@ class Ledger:
         files = self._sound(self.files(hour), repair=True)
         if self.foreign_parts(files, own):
             return Combined("combined_rows", None, self.load(con, "combined_rows", [hour], repair=True)[0])
-        before = relation([HourFiles(hour, files.data, ())])
+        mine = keys = f"({relation([HourFiles(hour, None, files.parts)])})"
         if rows is not None:
-            con.register("own_rows", rows)
-            mine = "SELECT * FROM own_rows"
-        else:
-            mine = relation([HourFiles(hour, None, files.parts)])
-        query = mine
+            mine, keys = _OWN_ROWS, _OWN_KEYS
+        query = f"SELECT * FROM {mine}"
         if files.data:
-            query = f"SELECT * FROM ({before}) AS b ANTI JOIN ({mine}) AS p USING (event, event_id) UNION ALL ({mine})"
-        con.execute(f"CREATE OR REPLACE TEMP VIEW combined AS SELECT {', '.join(COLUMNS)} FROM ({query})")
-        return Combined("combined", None if files.data else rows, files)
+            before = relation([HourFiles(hour, files.data, ())])
+            query += f" UNION ALL SELECT * FROM ({before}) AS b ANTI JOIN {keys} AS p USING (event, event_id)"
+        return Combined(f"(SELECT {', '.join(COLUMNS)} FROM ({query}))", rows, files)
 
     def foreign_parts(self, files: HourFiles, own: str) -> list[str]:
         """Parts that other deliveries have left, those whose names do not begin with `own`."""

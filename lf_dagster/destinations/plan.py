@@ -24,9 +24,10 @@ from lf_dagster.destinations.rules import first_reason
 from lf_dagster.destinations.statements import count, hour_list, literal, moment_sql
 from lf_dagster.destinations.vanished import bury, judge_vanished
 from lf_dagster.errors import FatalError
-from lf_dagster.events import load_catalogue
+from lf_dagster.events import PAYLOAD_SQL, load_catalogue
 from lf_dagster.hours import Hour, hour_range
-from lf_dagster.warehouse import ALIAS
+
+_ROWS_AT_ONCE = 2_048
 
 NEIGHBOUR_HOURS = 48
 """How far a trace's event may have moved: its hour is that of its first observation, looked for in this window."""
@@ -131,10 +132,12 @@ class Planner:
     def _prepare(self) -> None:
         rules = first_reason([rule for rule in self.destination.rules(self.now) if not rule.of_form])
         query = (
-            f"CREATE OR REPLACE TEMP TABLE prepared AS SELECT *, strlen(payload) AS payload_bytes, "
+            "CREATE OR REPLACE TEMP TABLE prepared AS "
+            "SELECT *, strlen(head) + strlen(body) + strlen(tail) AS payload_bytes, "
             f"CASE WHEN skip_reason IS NULL THEN {rules} END AS invalid "
             f"FROM ({self.prepared_sql}) WHERE hour IN ({hour_list(self.hours)})"
         )
+        self.con.execute(statements.KEPT)
         run_prepared(self.con, query)
         self._judge_forms()
 
@@ -144,7 +147,11 @@ class Planner:
         doubtful = "NOT wellformed AND skip_reason IS NULL"
         if count(self.con, f"SELECT count(*) FROM prepared WHERE {doubtful}"):
             rules = first_reason(self.destination.rules(self.now))
-            self.con.execute(f"UPDATE prepared SET invalid = {rules} WHERE {doubtful}")
+            judged = f"SELECT rowid AS row, *, {PAYLOAD_SQL} AS payload FROM prepared WHERE {doubtful}"
+            self.con.execute(
+                f"UPDATE prepared SET invalid = reason FROM (SELECT row, {rules} AS reason FROM ({judged})) "
+                "WHERE prepared.rowid = row"
+            )
 
     def _note_waits(self) -> None:
         self.con.execute(statements.WAITING)
@@ -162,19 +169,23 @@ class Planner:
         warnings: Mapping[str, tuple[str, ...]],
         clock: Callable[[], datetime],
     ) -> Plan:
-        """What is decided without sending, and what has to be sent; the warehouse is free from here on.
+        """What is decided without sending, and what has to be sent; the warehouse is no longer needed.
 
         `warnings` per UTC date come along with the dates' hours.
         """
         stamp = self._stamp(clock())
         bury(self.con, self.policy, self.protocol, [hour for hour in self.hours if hour in self.builds], stamp=stamp)
         hours = self._count(warnings)
-        self.con.execute(f"DETACH {ALIAS}")
         changes = {plan.hour: self._changes(plan.hour, stamp) for plan in hours.values() if plan.changes}
         if not any(plan.send for plan in hours.values()):
             return Plan(self.portion, hours, stamp, changes)
         self.con.execute(statements.OUTGOING)
         return Plan(self.portion, hours, stamp, changes, self._spool())
+
+    def forget(self) -> None:
+        """Give back what the plan has taken of memory, once its spool has been read."""
+        for table in ("prepared", "decision", "newcomers"):
+            self.con.execute(f"DROP TABLE {table}")
 
     def _refuse_duplicates(self) -> None:
         twice = self.con.execute(
@@ -230,7 +241,8 @@ class Planner:
             columns=", ".join(COLUMNS), run_id=literal(self.run_id), stamp=moment_sql(stamp)
         )
         rows = self.con.execute(f"SELECT * FROM ({query}) WHERE partition_hour = {moment_sql(hour.start)}")
-        return rows.to_arrow_table().cast(LEDGER_SCHEMA)
+        # It reserves memory for as many rows as it is told: by default a million, whatever there are.
+        return rows.to_arrow_table(_ROWS_AT_ONCE).cast(LEDGER_SCHEMA)
 
     def _spool(self) -> Iterator[pa.RecordBatch]:
         """What has to be sent, read when it is asked for."""

@@ -14,14 +14,16 @@ from lf_dagster.destinations.ledger import Ledger
 from lf_dagster.destinations.plan import Planner
 from lf_dagster.destinations.policy import Policy
 from lf_dagster.destinations.portions import Portion
+from lf_dagster.events import PAYLOAD_SQL
 from lf_dagster.hours import Hour
 from lf_dagster.lake import Lake
 from lf_dagster.warehouse import Warehouse
 from lf_dagster.warehouse.hours import build_ids
 
-_QUERY = """
+_QUERY = f"""
 SELECT p.kind, p.event, p.entity_id, p.event_id, p.time_ms, p.distinct_id, d.action,
-    coalesce(d.reason, if(d.previous_identity IS NULL, NULL, 'changed')) AS reason, p.truncated, p.payload
+    coalesce(d.reason, if(d.previous_identity IS NULL, NULL, 'changed')) AS reason, p.truncated,
+    {PAYLOAD_SQL} AS payload
 FROM decision d JOIN prepared p ON p.rowid = d.prepared_row
 ORDER BY d.action <> 'send', p.time_ms, p.event_id, p.event
 LIMIT $limit

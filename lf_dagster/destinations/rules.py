@@ -17,7 +17,7 @@ _DEEPEST = 3
 
 def bytes_over(limit: int) -> str:
     """More than `limit` bytes of JSON."""
-    return f"strlen(payload) > {limit}"
+    return f"payload_bytes > {limit}"
 
 
 def not_json() -> str:
@@ -60,7 +60,7 @@ def _guarded(cheap: str, exact: str) -> str:
 def one_of(column: str, values: Sequence[str]) -> str:
     """Equal to one of the values, case and surrounding blanks apart."""
     listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-    return f"lower(trim({column})) IN ({listed})"
+    return f"list_contains([{listed}], lower(trim({column})))"
 
 
 def first_reason(rules: Sequence[Rule]) -> str:

@@ -21,6 +21,7 @@ from lf_dagster.destinations.base import (
     TOMBSTONED,
     WARNING,
 )
+from lf_dagster.events import PAYLOAD_SQL
 from lf_dagster.events.ids import is_nobody_sql
 from lf_dagster.hours import Hour
 from lf_dagster.warehouse import VISIT_EVENTS
@@ -72,7 +73,7 @@ FROM known WHERE false
 """
 
 KEPT = f"""
-CREATE OR REPLACE TEMP VIEW {KEPT_KEYS} AS
+CREATE OR REPLACE TEMP TABLE {KEPT_KEYS} AS
 SELECT k.partition_hour AS hour, k.event, k.event_id, k.delivered_identity AS identity, k.time_ms
 FROM known k ANTI JOIN elsewhere e ON e.hour = k.partition_hour AND {same("e", "k")}
 WHERE k.delivered_identity IS NOT NULL
@@ -194,8 +195,8 @@ CHANGES = f"""
 SELECT {{columns}} FROM (
     SELECT p.hour AS partition_hour, p.event, p.event_id, p.kind, p.entity_id, p.time_ms, p.distinct_id, p.identity,
         p.payload_hash, d.status, d.reason, d.previous_at AS delivered_at, d.previous_identity AS delivered_identity,
-        d.previous_hash AS delivered_hash, if(d.status = 'rejected', p.payload, NULL) AS payload, {{run_id}} AS run_id,
-        NULL::TIMESTAMPTZ AS gone_at, {{stamp}} AS written_at
+        d.previous_hash AS delivered_hash, if(d.status = 'rejected', {PAYLOAD_SQL}, NULL) AS payload,
+        {{run_id}} AS run_id, NULL::TIMESTAMPTZ AS gone_at, {{stamp}} AS written_at
     FROM decision d JOIN prepared p ON p.rowid = d.prepared_row WHERE d.changed
     UNION ALL BY NAME
     SELECT k.* REPLACE (
@@ -210,7 +211,7 @@ SELECT {{columns}} FROM (
 OUTGOING = """
 CREATE OR REPLACE TEMP VIEW outgoing AS
 SELECT p.hour, p.event, p.event_id, p.kind, p.entity_id, p.time_ms::BIGINT AS time_ms, p.distinct_id, p.identity,
-    p.key, p.payload_hash, p.payload, p.payload_bytes, d.previous_at, d.previous_identity, d.previous_hash,
+    p.key, p.payload_hash, p.head, p.body, p.tail, p.payload_bytes, d.previous_at, d.previous_identity, d.previous_hash,
     NULL::TIMESTAMPTZ AS gone_at
 FROM decision d JOIN prepared p ON p.rowid = d.prepared_row WHERE d.action = 'send'
 UNION ALL BY NAME
@@ -237,7 +238,7 @@ SPOOL = f"""
 SELECT hour, ({{segment}})::BIGINT AS segment, coalesce(lane, 0)::BIGINT AS lane, event, event_id, kind, entity_id,
     time_ms, distinct_id, identity, key, payload_hash, previous_at, previous_identity, previous_hash, gone_at,
     CASE WHEN gone_at IS NOT NULL THEN '{TOMBSTONED}' WHEN identity <> key THEN '{IDENTITY_CHANGED}' END AS remark,
-    payload || {{separator}} AS payload
+    concat(head, body, tail, {{separator}}) AS payload
 FROM outgoing LEFT JOIN lanes USING (hour, event, event_id)
 """
 

@@ -87,7 +87,7 @@ FROM fates WHERE fate = '{DELETED}' AND {{hours}}
 _TOMBSTONES = f"""
 CREATE OR REPLACE TEMP TABLE tombstones AS
 SELECT hour, event, event_id, kind, entity_id, time_ms::BIGINT AS time_ms, distinct_id, identity, identity AS key,
-    '{TOMBSTONE_HASH}' AS payload_hash, payload, strlen(payload) AS payload_bytes, previous_at,
-    identity AS previous_identity, previous_hash, gone_at
+    '{TOMBSTONE_HASH}' AS payload_hash, '' AS head, payload AS body, '' AS tail, strlen(payload) AS payload_bytes,
+    previous_at, identity AS previous_identity, previous_hash, gone_at
 FROM ({{source}})
 """

@@ -67,7 +67,8 @@ class MixpanelPayload(Payload):
     def hashed(self) -> Iterator[str]:
         yield "body"
 
-    def payload(self) -> Iterator[str]:
+    def head(self) -> Iterator[str]:
         yield literal(f'{{"event":"{self.event.names["mixpanel"]}","properties":{{')
-        yield "body"
+
+    def tail(self) -> Iterator[str]:
         yield "'}}'"

@@ -64,14 +64,17 @@ class PosthogPayload(Payload):
     def hashed(self) -> Iterator[str]:
         yield from ("distinct_id", "time_ms", "session_sent", "body")
 
-    def head(self) -> Iterator[str]:
+    def keys(self) -> Iterator[str]:
+        """Fragments of what both protocols begin an event with."""
         yield literal(f'{{"event":"{self.event.names["posthog"]}","distinct_id":')
         yield """to_json(distinct_id), ',"uuid":"', event_id, '","timestamp":"'"""
         yield iso("time_ms")
 
-    def payload(self) -> Iterator[str]:
-        yield from self.head()
-        yield '\'","properties":{\', body'
+    def head(self) -> Iterator[str]:
+        yield from self.keys()
+        yield """'","properties":{'"""
+
+    def tail(self) -> Iterator[str]:
         if self.wants(self.session_property):
             yield """',"$session_id":' || to_json(session_sent)::VARCHAR"""
         yield """CASE WHEN NOT identified THEN ',"$process_person_profile":false' END"""
@@ -81,8 +84,8 @@ class PosthogPayload(Payload):
 class PosthogV1Payload(PosthogPayload):
     """An event of Capture V1 (posthog.md 8.1): session and options on top level, sender in the request's header."""
 
-    def payload(self) -> Iterator[str]:
-        yield from self.head()
+    def head(self) -> Iterator[str]:
+        yield from self.keys()
         if self.wants(self.session_property):
             yield """'","session_id":' || to_json(nullif(session_sent, ''))::VARCHAR || ',"options":{'"""
             yield """CASE WHEN nullif(session_sent, '') IS NULL THEN '","options":{' END"""
@@ -90,4 +93,7 @@ class PosthogV1Payload(PosthogPayload):
             yield """'","options":{'"""
         yield """'"disable_skew_correction":true'"""
         yield """CASE WHEN NOT identified THEN ',"process_person_profile":false' END"""
-        yield """'},"properties":{', body, '}}'"""
+        yield """'},"properties":{'"""
+
+    def tail(self) -> Iterator[str]:
+        yield "'}}'"

@@ -25,6 +25,9 @@ _PAYLOADS: dict[Protocol, type[Payload]] = {
     "v1": PosthogV1Payload,
 }
 _LLM_PAYLOADS: dict[Protocol, type[Payload]] = {"batch": LlmPayload, "v1": LlmV1Payload}
+PAYLOAD_SQL = "concat(head, body, tail)"
+"""SQL over the rows of `prepared_sql`: what is sent of each."""
+
 _OPTIONAL_KEYS = {"mixpanel": ("session_id",), "posthog": ("$session_id", "$set")}
 
 
@@ -42,8 +45,9 @@ def prepared_sql(
 ) -> str:
     """A SELECT over the event tables that yields what the destination would be sent, one row per event.
 
-    Columns: hour, kind, event, entity_id, event_id, time_ms, distinct_id, identity, key, payload_hash, payload,
-    wellformed (nothing about its JSON and its ids has to be checked), skip_reason, truncated. Restrict it with
+    Columns: hour, kind, event, entity_id, event_id, time_ms, distinct_id, identity, key, payload_hash, the three parts
+    of the payload (`PAYLOAD_SQL`): head, body, tail, wellformed (nothing about its JSON and its ids has to be checked),
+    skip_reason, truncated. Restrict it with
     `WHERE hour IN (...)`: the condition reaches the tables. Project name and host are in the tables already. The text
     holds the salt when user ids are hashed: never log it.
 

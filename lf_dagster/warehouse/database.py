@@ -101,6 +101,17 @@ class Warehouse:
         self, *, read_only: bool = False, memory_limit: str | None = None
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         """An in-memory connection (UTC) with the database attached as `warehouse`; closed, and unlocked, at exit."""
+        with self.session(memory_limit=memory_limit) as con:
+            self._attach(con, read_only=read_only)
+            yield con
+
+    @contextmanager
+    def session(self, *, memory_limit: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """An in-memory connection (UTC) to attach the database to (`attached`) whenever it is looked at.
+
+        What it has taken of memory serves all of these times, which a connection of its own for each would have to take
+        from the machine again.
+        """
         spill = self._spill_directory()
         config: dict[str, Any] = {**self._config, "temp_directory": str(spill)}
         if memory_limit:
@@ -110,11 +121,19 @@ class Warehouse:
             con.execute("SET TimeZone = 'UTC'")
             # In a Python prompt DuckDB would draw it on stdout, into what is printed there.
             con.execute("SET enable_progress_bar = false")
-            self._attach(con, read_only=read_only)
             yield con
         finally:
             con.close()
             shutil.rmtree(spill, ignore_errors=True)
+
+    @contextmanager
+    def attached(self, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """The database as `warehouse`, for reading, in the connection of a `session`; unlocked at exit."""
+        self._attach(con, read_only=True)
+        try:
+            yield
+        finally:
+            con.execute(f"DETACH {ALIAS}")
 
     def in_little_memory(self, work: Callable[[duckdb.DuckDBPyConnection], _Result]) -> _Result:
         """What `work` returns over a connection for writing whose memory is bounded by MODEL_MEMORY.

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from lf_dagster.errors import FatalError
-from tests.destinations.world import HOUR, Event, World, balanced, events, mixpanel_events, only, posthog_events
+from tests.destinations.world import (
+    HOUR,
+    Event,
+    World,
+    balanced,
+    events,
+    mixpanel_events,
+    only,
+    posthog_events,
+    prepare,
+)
 
 
 def test_all_events_of_an_hour_arrive_at_mixpanel_in_full_batches(mixpanel: World, mixpanel_app: Any) -> None:
@@ -268,9 +278,7 @@ def test_event_tables_that_do_not_exist_are_explained_without_quoting_the_statem
 
 def test_a_value_that_cannot_be_converted_is_not_quoted(mixpanel: World) -> None:
     mixpanel.put(events(1))
-    mixpanel.prepare = lambda _: (
-        "SELECT * REPLACE ('a secret text'::INT AS time_ms) FROM warehouse.main.prepared_import"
-    )
+    mixpanel.prepare = lambda protocol: f"SELECT * REPLACE ('a secret text'::INT AS time_ms) FROM ({prepare(protocol)})"
     with pytest.raises(FatalError, match="cannot be prepared: Conversion Error") as caught:
         mixpanel.deliver()
     assert "a secret text" not in "".join(traceback.format_exception(caught.value))

@@ -135,20 +135,20 @@ def test_rows_that_became_other_rows_meanwhile_are_noticed(
     project = project_at(tmp_path, mixpanel)
     project.extract_v2(many(20), [HOUR])
     project.run_all([HOUR])
-    connect = Warehouse.connect
+    attached = Warehouse.attached
     left = [looks]
 
     @contextmanager
-    def rebuilt_behind(warehouse: Warehouse, **options: Any) -> Iterator[Any]:
-        with connect(warehouse, **options) as con:
-            yield con
+    def rebuilt_behind(warehouse: Warehouse, con: Any) -> Iterator[None]:
+        with attached(warehouse, con):
+            yield
         left[0] -= 1
         if left[0] == 0:
-            monkeypatch.setattr(Warehouse, "connect", connect)
+            monkeypatch.setattr(Warehouse, "attached", attached)
             project.run_all([HOUR])
 
     monkeypatch.setattr(portions, "MOST_EVENTS", 10)
-    monkeypatch.setattr(Warehouse, "connect", rebuilt_behind)
+    monkeypatch.setattr(Warehouse, "attached", rebuilt_behind)
     with pytest.raises(RetryableError, match="made again while"):
         ship(project, "mixpanel")
     facts = Ledger(project.lake, project.settings.name, "mixpanel").facts(HOUR) or {}

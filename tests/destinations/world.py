@@ -235,7 +235,7 @@ def prepare(protocol: str) -> str:
     filled = """replace(replace(payload, '"@TIME@"', time_ms::VARCHAR), '"@USER@"', to_json(distinct_id)::VARCHAR)"""
     return f"""
         SELECT * EXCLUDE (payload, content), 'w-' || md5(concat(content, distinct_id, time_ms)) AS payload_hash,
-            {filled} AS payload, false AS wellformed
+            '' AS head, {filled} AS body, '' AS tail, false AS wellformed
         FROM (
             SELECT p.* REPLACE (
                     coalesce({_KEPT_ID}, p.distinct_id) AS distinct_id, {time} AS time_ms, {moved} AS payload

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from lf_dagster.events import prepared_sql, run_events
+from lf_dagster.events import PAYLOAD_SQL, prepared_sql, run_events
 from lf_dagster.hours import Hour
 from lf_dagster.warehouse import ModelRun
 from tests.warehouse.extracts import NOW, Project
@@ -48,7 +48,7 @@ class EventProject(Project):
             host=HOST,
             user_id_salt=salt,
         )
-        return self.query(f"SELECT * FROM ({sql}) WHERE {where}")
+        return self.query(f"SELECT *, {PAYLOAD_SQL} AS payload FROM ({sql}) WHERE {where}")
 
     @contextmanager
     def changing_tables(self) -> Iterator[duckdb.DuckDBPyConnection]:

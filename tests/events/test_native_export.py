@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from lf_dagster.events import load_catalogue, prepared_sql
+from lf_dagster.events import PAYLOAD_SQL, load_catalogue, prepared_sql
 from lf_dagster.hours import Hour
 from tests.events.events import EventProject
 from tests.warehouse.extracts import DATA, hours_of, moment, recorded
@@ -257,7 +257,7 @@ def prepared_for(project: EventProject, destination: Any, project_id: str) -> li
         host="",
         user_id_salt=None,
     )
-    return project.query(sql)
+    return project.query(f"SELECT *, {PAYLOAD_SQL} AS payload FROM ({sql})")
 
 
 def compare_identity(destination: str, ours: dict[str, Any], theirs: dict[str, Any]) -> None:

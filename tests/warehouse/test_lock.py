@@ -225,3 +225,24 @@ def test_no_progress_is_drawn_into_what_is_printed(tmp_path: Path) -> None:
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+def test_a_session_holds_the_file_only_while_it_is_attached(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    with Warehouse(str(path)).connect() as con:
+        con.execute("CREATE TABLE warehouse.main.t AS SELECT 1 AS a")
+    write = f"from lf_dagster.warehouse import Warehouse\nwith Warehouse({str(path)!r}, lock_timeout_seconds=0.1)"
+    write += ".connect() as con: con.execute('INSERT INTO warehouse.main.t VALUES (2)')"
+    reader = Warehouse(str(path))
+    with reader.session() as con:
+        con.execute("CREATE TEMP TABLE kept AS SELECT 7 AS b")
+        with reader.attached(con):
+            assert con.execute("SELECT count(*) FROM warehouse.main.t").fetchall() == [(1,)]
+            held = subprocess.run([sys.executable, "-c", write], capture_output=True, text=True, check=False)
+            assert f"is held by process {os.getpid()}" in held.stderr
+        subprocess.run([sys.executable, "-c", write], check=True)
+        with reader.attached(con):
+            assert con.execute("SELECT a, b FROM warehouse.main.t, kept ORDER BY a").fetchall() == [(1, 7), (2, 7)]
+        with pytest.raises(ZeroDivisionError), reader.attached(con):
+            raise ZeroDivisionError
+        subprocess.run([sys.executable, "-c", write], check=True)
