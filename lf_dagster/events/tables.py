@@ -26,7 +26,6 @@ from lf_dagster.warehouse.first_rows import first_rows
 from lf_dagster.warehouse.hours import build_ids, record_builds
 from lf_dagster.warehouse.lineage import Lineage
 from lf_dagster.warehouse.models import AUDIT_COLUMNS, Column, macros_sql
-from lf_dagster.warehouse.shares import threads_for
 from lf_dagster.warehouse.tables import (
     Audit,
     Stopwatch,
@@ -78,7 +77,8 @@ def run_events(
         with transaction(con, settings.name):
             prepare_tables(con, [model for model in load_models("typed") if model.kind == "table"], settings.name)
             reshaped = prepare_tables(con, models, settings.name)
-            warehouse.use_threads(con, _threads(con, hours))
+            # A second thread hardly shortens the wait, and takes half as much CPU again.
+            warehouse.use_threads(con, 1)
             open_inputs(con, settings, hours)
             for model in models:
                 _replace(con, model, settings.name, hours, audit)
@@ -89,13 +89,6 @@ def run_events(
         return ModelRun(rows, frozenset(), watch.seconds, reshaped=reshaped, first_rows=shown)
 
     return warehouse.in_little_memory(replace)
-
-
-def _threads(con: duckdb.DuckDBPyConnection, hours: Sequence[Hour]) -> int:
-    [(rows,)] = con.execute(
-        f"SELECT count(*) FROM observations WHERE {hours_filter('partition_hour', hours)}"
-    ).fetchall()
-    return threads_for(rows)
 
 
 def _replace(con: duckdb.DuckDBPyConnection, model: Model, schema: str, hours: Sequence[Hour], audit: Audit) -> None:
@@ -204,8 +197,9 @@ def _project_macros(project_id: str, project_name: str, host: str) -> str:
         CREATE OR REPLACE TEMP MACRO langfuse_project_id() AS {literal(project_id)};
         CREATE OR REPLACE TEMP MACRO langfuse_project_name() AS {literal(project_name)};
         CREATE OR REPLACE TEMP MACRO encode_uri(text) AS
-            CASE WHEN contains(url_encode(text), '%') THEN replace(replace(replace(replace(replace(
-                url_encode(text), '%21', '!'), '%27', ''''), '%28', '('), '%29', ')'), '%2A', '*') ELSE text END;
+            CASE WHEN contains(url_encode(text), '%2') THEN replace(replace(replace(replace(replace(
+                url_encode(text), '%21', '!'), '%27', ''''), '%28', '('), '%29', ')'), '%2A', '*')
+            ELSE url_encode(text) END;
         CREATE OR REPLACE TEMP MACRO langfuse_trace_url(trace_id) AS {base} || '/traces/' || encode_uri(trace_id);
         CREATE OR REPLACE TEMP MACRO langfuse_observation_url(trace_id, observation_id) AS
             {base} || '/traces/' || encode_uri(trace_id) || '?observation=' || encode_uri(observation_id);

@@ -1,4 +1,4 @@
-"""A run's rows in shares of whole traces, so that memory does not grow with the size of an hour; threads for them.
+"""A run's rows in shares of whole traces, so that memory does not grow with the size of an hour.
 
 Wide rows are read out of a share in slices: an expression works on a whole vector of rows and keeps several copies of
 their texts, which no limit can put on disk.
@@ -7,7 +7,6 @@ their texts, which no limit can put on disk.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,8 +27,6 @@ it: 2 KB on the average."""
 
 _VECTOR_ROWS = 2_048
 _MOST_SLICES = 64
-
-_ROWS_FOR_TWO_THREADS = 4 * SHARE_ROWS
 
 
 @dataclass(frozen=True)
@@ -67,12 +64,6 @@ class Size:
         """The shares in which rows of this size are modelled."""
         of = max(1, -(-self.rows // SHARE_ROWS), -(-self.bytes // SHARE_BYTES))
         return [Share(number, of) for number in range(of)]
-
-
-def threads_for(rows: int) -> int:
-    """Threads for one pass over so many rows. A second one pays off from several row groups on: below, it waits and
-    burns a core. A third one takes memory, of which models are to have little."""
-    return min(os.cpu_count() or 1, 2 if rows >= _ROWS_FOR_TWO_THREADS else 1)
 
 
 def size_of(con: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> Size:

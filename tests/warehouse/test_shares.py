@@ -10,7 +10,7 @@ import pytest
 
 from lf_dagster.hours import Hour
 from lf_dagster.warehouse import database, shares
-from lf_dagster.warehouse.shares import Share, Size, threads_for
+from lf_dagster.warehouse.shares import Share, Size
 from tests.warehouse.extracts import Project, hours_of, recorded, v2_row, v3_score
 
 FIRST = Hour.from_key("2026-11-21-00:00")
@@ -34,13 +34,6 @@ def test_shares_grow_with_rows_and_with_bytes_and_hold_each_trace_once() -> None
     assert sorted(map(len, ids))[0] > 250
     assert sum(map(len, ids)) == len({row for some in ids for row in some}) == 1001
     assert Share().holds() == "true"
-
-
-def test_threads_follow_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shares.os, "cpu_count", lambda: 4)
-    assert [threads_for(rows) for rows in (0, 4 * shares.SHARE_ROWS - 1, 4 * shares.SHARE_ROWS, 10**9)] == [1, 1, 2, 2]
-    monkeypatch.setattr(shares.os, "cpu_count", lambda: 1)
-    assert threads_for(10**9) == 1
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from lf_dagster.errors import ConfigError
 from lf_dagster.hours import Hour, hour_range
-from tests.warehouse.extracts import Project, moment, synthetic_row, v2_row, v3_score
+from tests.warehouse.extracts import Project, hours_of, moment, synthetic_row, v2_row, v3_score
 
 H05, H06, H07 = (Hour.from_key(f"2026-11-21-0{number}:00") for number in (5, 6, 7))
 HOURS = [H05, H06, H07]
@@ -270,6 +271,51 @@ def test_an_observation_in_a_circle_of_parents_has_no_depth(project: Project) ->
     project.run([H05])
     depths = {row["observation_id"]: row["depth"] for row in project.query("SELECT * FROM observations")}
     assert depths == {"a": None, "b": None, "self": None, "orphan": 0}
+
+
+def test_a_finish_reason_is_what_the_writer_left_in_metadata(project: Project) -> None:
+    left: dict[str, tuple[dict[str, Any], str | None]] = {
+        "plain": ({"finish_reason": "stop"}, "stop"),
+        "span": ({"attributes.gen_ai.response.finish_reasons": ["length"]}, '["length"]'),
+        "both": ({"attributes.gen_ai.response.finish_reasons": "length", "finish_reason": "stop"}, "stop"),
+        "a word alone": ({"note": "finish_reason"}, None),
+        "none": ({"step": 1}, None),
+    }
+    at = "2026-11-21T05:00:00Z"
+    project.extract_v2(
+        [v2_row(name, name, at, type="GENERATION", metadata=given) for name, (given, _) in left.items()], [H05]
+    )
+    project.run([H05])
+    found = project.query("SELECT observation_id, finish_reason FROM generations")
+    assert {row["observation_id"]: row["finish_reason"] for row in found} == {
+        name: reason for name, (_, reason) in left.items()
+    }
+
+
+def test_depth_counts_the_ancestors_that_lie_within_two_days_of_the_row(project: Project) -> None:
+    start = datetime(2026, 11, 21, 5, tzinfo=timezone.utc)
+    chain = [
+        v2_row(f"n{number}", "t1", (start + timedelta(hours=20 * number)).isoformat().replace("+00:00", "Z"),
+               parentObservationId=f"n{number - 1}" if number else None)
+        for number in range(6)
+    ]  # fmt: skip
+    # The same id in another trace is somebody else's.
+    others = [
+        synthetic_row("t2", "2026-11-21T05:30:00Z"),
+        v2_row("top", "t2", "2026-11-21T05:40:00Z", parentObservationId="t-t2"),
+        v2_row("n0", "t2", "2026-11-21T06:10:00Z", parentObservationId="top"),
+    ]
+    hours = hours_of([*chain, *others])
+    project.extract_v2([*chain, *others], hours)
+    found = []
+    for runs in ([hours], [[hour] for hour in hours]):
+        for run in runs:
+            project.run(run)
+        rows = project.query("SELECT trace_id, observation_id, depth FROM observations")
+        found.append({(row["trace_id"], row["observation_id"]): row["depth"] for row in rows})
+    expected = {("t1", f"n{number}"): min(number, 2) for number in range(6)}
+    expected |= {("t2", "t-t2"): 0, ("t2", "top"): 0, ("t2", "n0"): 1}
+    assert found == [expected, expected]
 
 
 def test_views_of_sessions_and_users_follow_the_traces(project: Project) -> None:

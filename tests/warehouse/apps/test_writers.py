@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.warehouse.apps.samples import STREAMS, Rows, both, extract, hours, loaded, sample
-from tests.warehouse.extracts import Project, v2_row
+from tests.warehouse.extracts import Project, hours_of, v2_row
 
 AT = "2026-11-20T09:00:00Z"
 
@@ -189,3 +189,31 @@ def test_a_writer_is_found_again_in_rows_of_another_hour(read_path: str, tmp_pat
     for hour in (*reversed(wanted), wanted[-1]):
         project.run([hour])
     assert of(project) == ("librechat", ["librechat", "litellm"])
+
+
+def test_marks_of_any_shape_are_read_or_left_alone(tmp_path: Path) -> None:
+    deep: Any = "end"
+    for _ in range(300):
+        deep = {"scope": deep}
+    shapes: dict[str, tuple[Any, str | None]] = {
+        "flat before nested": ({"scope.name": "litellm", "scope": {"name": "ai"}}, "litellm"),
+        "nested where flat is null": ({"scope.name": None, "scope": {"name": "ai"}}, "vercel_ai"),
+        "scope is text": ({"scope": "litellm", "resourceAttributes": "openrouter"}, None),
+        "scope is a list": ({"scope": [{"name": "litellm"}], "resourceAttributes": []}, None),
+        "scope is nothing": ({"scope": None, "resourceAttributes": None, "langgraph_node": None}, None),
+        "name is a number": ({"scope": {"name": 7}}, None),
+        "mark is a number": ({"langgraph_node": 3}, "langgraph"),
+        "mark is an object": ({"litellm_response_cost": {"usd": 1}}, "litellm"),
+        "deep": ({**deep, "ls_integration": "langchain"}, "langchain"),
+        "metadata is a list": ([{"scope.name": "litellm"}], None),
+        "metadata is text": ("scope.name: litellm", None),
+        "metadata is null": (None, None),
+    }
+    project = Project(tmp_path)
+    rows = [v2_row(name, name, AT, metadata=metadata) for name, (metadata, _) in shapes.items()]
+    project.extract_v2(rows, hours_of(rows))
+    assert project.run(hours_of(rows)).problems == ()
+    found = project.query("SELECT observation_id, own_source_app FROM observations")
+    assert {row["observation_id"]: row["own_source_app"] for row in found} == {
+        name: writer for name, (_, writer) in shapes.items()
+    }

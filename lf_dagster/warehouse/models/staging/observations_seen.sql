@@ -5,6 +5,6 @@ SELECT
     * EXCLUDE (mark),
     order_key(start_time, observation_id) AS position,
     writer_of(mark, writer_keys(metadata, mark), name, type) AS own_writer,
-    mark[14] AS langgraph_node,
+    mark.langgraph_node AS langgraph_node,
     metadata_agent(metadata) AS own_agent
 FROM (SELECT *, writer_marks(metadata) AS mark FROM neighbour_observations)

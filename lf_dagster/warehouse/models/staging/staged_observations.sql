@@ -62,12 +62,10 @@ SELECT
     last_seen(gone) AS metadata_gone,
     coalesce(known_cost, MAP {}::MAP(VARCHAR, DECIMAL(18, 12))) AS cost,
     known_cost['total'] AS total_cost,
-    CASE WHEN mark[16] IS NOT NULL THEN metadata_id(metadata, '$."$mixpanel_session_id"') END
-        AS own_mixpanel_session_id,
-    CASE WHEN mark[17] IS NOT NULL THEN metadata_id(metadata, '$."$posthog_session_id"') END
-        AS own_posthog_session_id,
+    id_text(mark."$mixpanel_session_id") AS own_mixpanel_session_id,
+    id_text(mark."$posthog_session_id") AS own_posthog_session_id,
     writer_of(mark, keys, name, type) AS own_writer,
-    mark[14] AS langgraph_node,
+    mark.langgraph_node AS langgraph_node,
     metadata_agent(metadata) AS own_agent,
     coalesce(app_of(mark, keys, metadata, name, own_trace_name, own_tags), own_writer) AS own_source_app
 FROM (SELECT *, writer_keys(metadata, mark) AS keys FROM normalised)

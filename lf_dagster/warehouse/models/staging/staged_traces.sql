@@ -27,7 +27,7 @@ SELECT
     content_text(j.output) AS output,
     with_gone_keys(json_object_or_empty(j.metadata), gone) AS metadata,
     last_seen(gone) AS metadata_gone,
-    metadata_id(j.metadata, '$."$mixpanel_session_id"') AS mixpanel_session_id,
-    metadata_id(j.metadata, '$."$posthog_session_id"') AS posthog_session_id,
+    id_text(json_extract(j.metadata, '$."$mixpanel_session_id"')) AS mixpanel_session_id,
+    id_text(json_extract(j.metadata, '$."$posthog_session_id"')) AS posthog_session_id,
     CASE WHEN j.id IS NULL THEN 'malformed JSON' END AS problem
 FROM parsed

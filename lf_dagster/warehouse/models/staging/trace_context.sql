@@ -8,11 +8,14 @@ WITH legacy_rows AS (
         writer_of(mark, keys, trace_name, NULL) AS writer,
         metadata_agent(metadata) AS agent
     FROM (
-        SELECT *, writer_marks(metadata) AS mark, writer_keys(metadata, mark) AS keys
+        SELECT *, writer_keys(metadata, mark) AS keys
         FROM (
-            SELECT * FROM staged_traces
-            UNION ALL BY NAME
-            SELECT * FROM neighbour_traces WHERE read_path = 'legacy'
+            SELECT *, writer_marks(metadata) AS mark
+            FROM (
+                SELECT * FROM staged_traces
+                UNION ALL BY NAME
+                SELECT * FROM neighbour_traces WHERE read_path = 'legacy'
+            )
         )
     )
 ),

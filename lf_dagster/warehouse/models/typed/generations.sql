@@ -53,7 +53,9 @@ SELECT
     ttft_s,
     latency_s,
     CASE WHEN latency_s > 0 THEN usage_sum(usage, 'output') / latency_s END AS tokens_per_s,
-    coalesce(metadata ->> '$.finish_reason', metadata ->> '$."attributes.gen_ai.response.finish_reasons"')
+    -- Few writers leave one: a look at the text is cheaper than reading it.
+    CASE WHEN contains(metadata, 'finish_reason') THEN
+        coalesce(metadata ->> '$.finish_reason', metadata ->> '$."attributes.gen_ai.response.finish_reasons"') END
         AS finish_reason,
     CASE WHEN json_valid(output) THEN list_filter(
         json_extract_string(output, '$.tool_calls[*].function.name')
