@@ -234,6 +234,7 @@ def _write_groups(writer: pq.ParquetWriter, batches: Iterable[pa.RecordBatch]) -
     for group in _row_groups(batches):
         writer.write_table(group, row_group_size=_ROW_GROUP_ROWS)
         rows += group.num_rows
+        del group  # Else it would be held until the next one is complete.
     return rows
 
 

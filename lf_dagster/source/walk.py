@@ -62,6 +62,7 @@ class NewestFirstWalker(ABC):
             if not more:
                 return
             self._share(page, at, work)
+            work.pace()
 
     @abstractmethod
     def bounds(self, at: Position) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A `Segment` is a time window of one hour and stream that one worker walks alone. Walkers may hand parts of what is
 left of theirs to idle workers, so that one large hour uses all request slots while many small hours run one beside
-the other. Everything here is about order and ownership; walkers know the API.
+the other; where answers come so fast that reading them is the work, few workers are used. Everything here is about
+order and ownership; walkers know the API.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pyarrow as pa
 from typing_extensions import Self
 
 from lf_dagster.http import Cancelled, HttpStats
+from lf_dagster.source.load import SHORTEST_SECONDS, Load
 
 PATIENCE_SECONDS = 5.0
 """How long a crew that stops early waits for its workers."""
@@ -43,6 +45,7 @@ class Work(Protocol):
     def saw_lateness(self, lateness: timedelta | None) -> None: ...
     def offer(self, segment: Segment) -> None: ...
     def idle_workers(self) -> int: ...
+    def pace(self) -> None: ...
     def cancelled(self) -> bool: ...
 
 
@@ -78,16 +81,18 @@ R = TypeVar("R")
 class Crew(Generic[R]):
     """A few threads that work off jobs in their order; parts of begun jobs come before jobs not yet begun.
 
-    Use as a context manager: leaving it stops the threads and abandons what is unfinished.
+    One thread begins, and another one joins in while those at work mostly wait (`load`). Once they are too many, one
+    pauses between two pages. Use as a context manager: leaving it stops the threads and abandons what is unfinished.
     """
 
-    def __init__(self, jobs: Sequence[Job[R]], *, workers: int) -> None:
+    def __init__(self, jobs: Sequence[Job[R]], *, workers: int, load: Load | None = None) -> None:
         self._lock = threading.Condition()
+        self._load = load or Load()
         self._waiting = deque(_Progress(job) for job in jobs)
         self._parts: deque[tuple[_Progress, Segment]] = deque()
         self._open: dict[int, _Progress] = {}
         self._total = self._left = len(jobs)
-        self._idle = 0
+        self._idle = self._at_work = self._paused = 0
         self._stopped = False
         self._results: queue.SimpleQueue[R | BaseException] = queue.SimpleQueue()
         count = max(1, workers)
@@ -117,9 +122,24 @@ class Crew(Generic[R]):
             yield result
 
     def idle_workers(self) -> int:
-        """Workers that have nothing to do, not even a job that was not begun."""
+        """Workers that have nothing to do, not even a job that was not begun, and would help if they had."""
         with self._lock:
-            return 0 if self._waiting or self._parts else self._idle
+            if self._has_work() or self._paused or not self._load.leaves_room():
+                return 0
+            return self._idle
+
+    def pace(self) -> None:
+        """Called by a worker between two pages: notes its load, and returns once it may go on."""
+        with self._lock:
+            self._load.report()
+            if not self._is_one_too_many():
+                return
+            self._paused += 1
+            self._leave()
+            while not (self._stopped or self._is_welcome()):
+                self._lock.wait(SHORTEST_SECONDS)
+            self._paused -= 1
+            self._join()
 
     def cancelled(self) -> bool:
         return self._stopped
@@ -134,30 +154,65 @@ class Crew(Generic[R]):
 
     def _run(self) -> None:
         try:
-            while (taken := self._take()) is not None:
+            taken = self._take(at_work=False)
+            while taken is not None:
                 self._do(*taken)
+                taken = self._take(at_work=True)
         except Cancelled:
             return
         except BaseException as error:  # noqa: BLE001 - it travels to the caller's thread
             self._stop()
             self._results.put(error)
 
-    def _take(self) -> tuple[_Progress, Segment | None] | None:
+    def _take(self, *, at_work: bool) -> tuple[_Progress, Segment | None] | None:
+        """What the calling worker does next; None at the end. `at_work`: it comes from work."""
         with self._lock:
-            self._idle += 1
-            while not (self._parts or self._waiting or self._stopped or not self._left):
-                self._lock.wait()
-            self._idle -= 1
-            if self._stopped:
-                return None
+            if at_work and not self._stays():
+                self._leave()
+                at_work = False
+            if not at_work:
+                if not self._wait_for_work():
+                    return None
+                self._join()
             if self._parts:
                 return self._parts.popleft()
-            if self._waiting:
-                progress = self._waiting.popleft()
-                progress.open_segments = 1
-                self._open[id(progress.job)] = progress
-                return progress, None
-            return None
+            progress = self._waiting.popleft()
+            progress.open_segments = 1
+            self._open[id(progress.job)] = progress
+            return progress, None
+
+    def _wait_for_work(self) -> bool:
+        """Whether there is work for one more; False at the end."""
+        self._idle += 1
+        while self._left and not (self._stopped or (self._has_work() and not self._paused and self._is_welcome())):
+            self._lock.wait(SHORTEST_SECONDS if self._has_work() else None)
+        self._idle -= 1
+        return bool(self._left) and not self._stopped
+
+    def _has_work(self) -> bool:
+        return bool(self._parts or self._waiting)
+
+    def _stays(self) -> bool:
+        """Whether a worker that has finished something goes on at once. A paused one's hour is finished first."""
+        self._load.report()
+        return self._has_work() and not (self._stopped or self._paused or self._is_one_too_many())
+
+    def _is_one_too_many(self) -> bool:
+        return self._at_work > 1 and self._load.is_too_much()
+
+    def _is_welcome(self) -> bool:
+        return not self._at_work or self._load.leaves_room()
+
+    def _join(self) -> None:
+        self._at_work += 1
+        self._load.report()
+        self._load.restart()
+
+    def _leave(self) -> None:
+        self._at_work -= 1
+        self._load.restart()
+        if not self._at_work:
+            self._lock.notify_all()
 
     def _do(self, progress: _Progress, segment: Segment | None) -> None:
         job = progress.job

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lf_dagster.hours import Hour
-from lf_dagster.lake import EXTRACT_SCHEMA, Lake
+from lf_dagster.lake import EXTRACT_SCHEMA, Lake, writer
+from lf_dagster.lake.pages import PageStore
 from tests.lake.conftest import HOUR, Row, page
 
 
@@ -189,3 +190,20 @@ def test_row_groups_are_bounded_by_bytes(local: Lake):
     metadata = pq.read_metadata(local.extract_path("p", "observations", HOUR))
     assert metadata.num_rows == 40
     assert metadata.num_row_groups == 3
+
+
+def test_one_row_group_is_held_at_a_time(local: Lake, monkeypatch: pytest.MonkeyPatch):
+    size, group, held = 100_000, 1_000_000, []
+    read_page = PageStore.read
+
+    def watched(*args: Any) -> pa.RecordBatch:
+        held.append(pa.total_allocated_bytes())
+        return read_page(*args)
+
+    monkeypatch.setattr(writer, "_ROW_GROUP_BYTES", group)
+    with local.open_extract("p", "observations", HOUR, buffer_bytes=1) as extract:
+        for number in range(100):
+            extract.add(page([(str(number), 1000 - number, 1, f'"{number:{size}}"')]))
+        monkeypatch.setattr(PageStore, "read", watched)
+    assert pq.ParquetFile(local.extract_path("p", "observations", HOUR)).num_row_groups >= 9
+    assert max(held) - min(held) < 1.5 * group

@@ -23,7 +23,7 @@ from lf_dagster.simulators.langfuse.rows import observation
 from lf_dagster.simulators.langfuse.scores import score
 from lf_dagster.simulators.langfuse.traces import trace
 from lf_dagster.simulators.server import serve
-from lf_dagster.source import HourExtract, LangfuseClient, extract_hours, streams_of
+from lf_dagster.source import HourExtract, LangfuseClient, extract_hours, load, streams_of
 
 HOUR = Hour.from_key("2025-08-21-06:00")
 """Long ago, so that no test depends on the day it runs on."""
@@ -106,6 +106,15 @@ class Switch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="module")
+def every_worker() -> Iterator[None]:
+    """Workers join in at once, however busy the others are: what tests of many workers are about."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "SHORTEST_SECONDS", 0.0)
+        patch.setattr(load, "ENOUGH", 1e9)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -149,6 +150,20 @@ def test_a_worker_that_hangs_does_not_hold_up_the_error_of_another(
         extract(client, lake)
     assert time.monotonic() - started < 2
     assert leftovers(lake) == []
+
+
+def test_a_large_hour_of_a_server_that_takes_its_time_is_read_side_by_side(
+    standin: Standin, connect: Connect, lake: Lake
+):
+    world = World()
+    for number in range(1500):
+        world.observation(f"o{number:04}", number * 2000)
+    standin.use(world)
+    standin.faults.add(Fault(path="/api/public/v2/observations", delay_seconds=0.03, times=None))
+    [found] = extract(connect(page_size=50), lake, streams=["observations"])
+    queries = [parse_qs(item.query) for item in standin.requests("v2/observations")]
+    assert len({query["fromStartTime"][0] for query in queries if "fromStartTime" in query}) >= 3
+    assert (found.rows, found.requests < 45) == (1500, True)
 
 
 def test_a_stream_that_the_read_path_does_not_have_is_named(standin: Standin, connect: Connect, lake: Lake):

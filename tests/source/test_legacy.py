@@ -16,6 +16,8 @@ from lf_dagster.lake import Lake
 from lf_dagster.simulators.faults import Fault
 from tests.source.conftest import HOUR, Connect, Standin, World, extract, milliseconds, rows
 
+pytestmark = pytest.mark.usefixtures("every_worker")
+
 instants = st.sampled_from([0, 1, 2, 1_800_000, 3_599_998, 3_599_999])
 
 

@@ -18,6 +18,8 @@ from lf_dagster.lake import Lake
 from lf_dagster.source import LangfuseClient
 from tests.source.conftest import HOUR, KEYS, Connect, Standin, World, extract, milliseconds, rows
 
+pytestmark = pytest.mark.usefixtures("every_worker")
+
 FIELDS = "core,basic,time,metadata,model,usage,prompt,trace_context"
 
 
