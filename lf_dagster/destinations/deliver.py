@@ -157,14 +157,17 @@ class _Delivery:
                 finished=close,
             )
             try:
-                with closing(self._plans(sorted(open_hours))) as plans:
+                with closing(self._plans(sorted(open_hours), recorder.prefix)) as plans:
                     shipment.run(plans)
             except ProtocolChanged:
                 # What was acknowledged is in the ledger: new plans hold the rest, in the other protocol's form.
                 logger.warning("%s: falling back to protocol %s", self._destination.name, self._destination.protocol)
 
-    def _plans(self, hours: Sequence[Hour]) -> Generator[Plan]:
-        """The plans of the portions, each made when it is asked for, with requests of the one before in flight."""
+    def _plans(self, hours: Sequence[Hour], own: str) -> Generator[Plan]:
+        """The plans of the portions, each made when it is asked for, with requests of the one before in flight.
+
+        `own` is what the names of this delivery's ledger parts begin with.
+        """
         protocol = self._destination.protocol
         prepared_sql = self._prepare(protocol)
         outline = self._outline or _OUTLINE.format(prepared=prepared_sql)
@@ -192,6 +195,7 @@ class _Delivery:
                         now=self._now,
                         run_id=self._run_id,
                         of_ledger=portion.of_ledger(outline),
+                        own=own,
                     )
                     _check_rows_stand(portion, builds, planner.builds)
                     planner.decide(repair=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -156,17 +156,18 @@ class Ledger:
         where: str = "",
         columns: Sequence[str] = COLUMNS,
         repair: bool = False,
+        without: str | None = None,
     ) -> list[HourFiles]:
         """Create a temp table with the newest row of every event of the hours; returns the files that it came from.
 
         The connection must be able to read the lake (`Lake.register`).
-        `where` is SQL that narrows the rows. Parts that a crash left broken are left out, and removed with `repair`:
-        their events count as not sent, so they are sent again, under the same ids. Raises FatalError for a merged
-        file that cannot be read.
+        `where` is SQL that narrows the rows; parts whose names begin with `without` are passed over. Parts that a
+        crash left broken are left out, and removed with `repair`: their events count as not sent, so they are sent
+        again, under the same ids. Raises FatalError for a merged file that cannot be read.
         """
         looks = 1
         while True:
-            files = [self._sound(item, repair=repair) for item in self._files_of(hours)]
+            files = [self._sound(self._others(item, without), repair=repair) for item in self._files_of(hours)]
             try:
                 con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {_newest(files, columns, where)}")
             except (duckdb.IOException, duckdb.InvalidInputException) as error:
@@ -216,6 +217,9 @@ class Ledger:
         """Parts that other deliveries have left, those whose names do not begin with `own`."""
         mine = self.part_path(files.hour, own).removesuffix(".parquet")
         return [part for part in files.parts if not part.startswith(mine)]
+
+    def _others(self, files: HourFiles, own: str | None) -> HourFiles:
+        return files if own is None else replace(files, parts=tuple(self.foreign_parts(files, own)))
 
     def part_path(self, hour: Hour, name: str) -> str:
         """Where a part of this name belongs."""

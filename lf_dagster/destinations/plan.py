@@ -85,7 +85,8 @@ class Planner:
 
     `prepared_sql` yields the prepared events in the form of `protocol` (columns: see `events.prepared_sql`; their keys
     from the relation `statements.KEPT_KEYS`, those of `statements.IN_PORTION`), `of_ledger` is SQL for the rows of the
-    hours' ledgers that are to be looked at. `builds` are those of the event tables, read before the events are: if they
+    hours' ledgers that are to be looked at; the parts of the delivery itself, named `own`, are of other portions and
+    have none. `builds` are those of the event tables, read before the events are: if they
     are made again meanwhile, the hour is known to be behind. `now` is what the events' times are compared with.
     """
 
@@ -100,6 +101,7 @@ class Planner:
     now: datetime
     run_id: str
     of_ledger: str = "true"
+    own: str | None = None
 
     @property
     def hours(self) -> Sequence[Hour]:
@@ -112,7 +114,7 @@ class Planner:
         Raises FatalError when the event tables are missing, do not fit, or hold an event twice.
         """
         self.portion.begin(self.con, self.ledger)
-        self.ledger.load(self.con, "known", self.hours, where=self.of_ledger, repair=repair)
+        self.ledger.load(self.con, "known", self.hours, where=self.of_ledger, repair=repair, without=self.own)
         self._prepare()
         self._refuse_duplicates()
         self._look_elsewhere()
