@@ -29,7 +29,7 @@ __all__ = ["HourExtract", "extract_hours", "streams_of"]
 
 _BUFFER_BYTES = 128 * 1024 * 1024
 """Arrow data held in memory by all hours under way together; beyond its share an hour uses scratch files."""
-_LARGEST_BUFFER = 24 * 1024 * 1024
+_LARGEST_BUFFER = 16 * 1024 * 1024
 """The C library keeps what each thread once held, so an hour read by several takes a multiple of its buffer."""
 _SMALLEST_BUFFER = 8 * 1024 * 1024
 _WITH_METADATA = ("observations", "traces")
