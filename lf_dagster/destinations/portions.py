@@ -73,7 +73,7 @@ def count_events(con: duckdb.DuckDBPyConnection, outline: str, hours: Sequence[H
 
 
 def portions(con: duckdb.DuckDBPyConnection, outline: str, counts: Mapping[Hour, int]) -> Iterator[Portion]:
-    """The hours of `counts` (events of each), oldest first, in portions of at most `MOST_EVENTS`."""
+    """The hours of `counts` (events of each), oldest first, in portions of `MOST_EVENTS`, or a tenth more, at most."""
     most = MOST_EVENTS
     together: list[Hour] = []
     events = 0
