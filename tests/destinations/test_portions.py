@@ -11,6 +11,7 @@ import pytest
 
 from lf_dagster.destinations import HourDelivery, Ledger, portions
 from lf_dagster.errors import FatalError, RetryableError
+from lf_dagster.events import outline_sql
 from lf_dagster.simulators.faults import Fault
 from lf_dagster.warehouse import Warehouse
 from tests.destinations.test_real_events import HOUR, project_at, ship
@@ -155,6 +156,19 @@ def test_rows_that_became_other_rows_meanwhile_are_noticed(
     assert int(facts.get("outstanding", 44)) == 44 - 9 * (looks - 1), "44 events in five shares"
     assert "events_build" not in facts
     assert ship(project, "mixpanel").delivered == 44
+
+
+def test_shares_of_an_hour_are_even_and_a_few_more_events_make_no_further_one(
+    mixpanel: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = project_at(tmp_path, mixpanel)
+    project.extract_v2(many(20), [HOUR])
+    project.run_all([HOUR])
+    outline = outline_sql("mixpanel", project.settings)
+    with project.warehouse.connect(read_only=True) as con:
+        for most, later in ((41, [0]), (39, [22, 0]), (21, [22, 0]), (10, [35, 26, 17, 8, 0])):
+            monkeypatch.setattr(portions, "MOST_EVENTS", most)
+            assert [part.later for part in portions.portions(con, outline, {HOUR: 44})] == later
 
 
 def test_small_hours_share_a_plan(mixpanel: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
