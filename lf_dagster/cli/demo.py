@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -67,7 +67,7 @@ def _begin(folder: Path, hours: int) -> None:
 def _stand_ins(first: Hour, hours: int, traces: int) -> Iterator[DemoWorld]:
     """Langfuse with a world that began at `first` and goes on for two days, strict Mixpanel, PostHog."""
     from lf_dagster.simulators import langfuse, mixpanel, posthog
-    from lf_dagster.simulators.server import serve
+    from lf_dagster.simulators.server import serve_all
     from lf_dagster.simulators.world import WorldSettings, build_world
 
     key = langfuse.ApiKey(*_KEYS)
@@ -80,8 +80,7 @@ def _stand_ins(first: Hour, hours: int, traces: int) -> Iterator[DemoWorld]:
         "mixpanel": mixpanel.create_app(tokens={_TOKENS["mixpanel"]: 1}),
         "posthog": posthog.create_app(tokens={_TOKENS["posthog"]: 1}),
     }
-    with ExitStack() as running:
-        origins = {name: running.enter_context(serve(app)).origin for name, app in apps.items()}
+    with serve_all(apps) as origins:
         yield DemoWorld(origins, apps["mixpanel"], apps["posthog"])
 
 

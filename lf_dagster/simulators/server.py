@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -13,10 +15,35 @@ from typing_extensions import Self
 
 _START_TIMEOUT_SECONDS = 10.0
 _STOP_TIMEOUT_SECONDS = 10.0
+_TICK_SECONDS = 1.0
+"""How often the `Date` of answers is renewed."""
 
 
 class ServerError(RuntimeError):
     """A stand-in could not be started or stopped in time."""
+
+
+class _Server(uvicorn.Server):
+    """Ends as soon as it is told to; uvicorn's own loop looks ten times a second, which a thousand tests wait for."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._told = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def tell(self) -> None:
+        """Let it end; from any thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            # It may have ended by itself.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._told.set)
+
+    async def main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._told.wait(), _TICK_SECONDS)
 
 
 class RunningServer:
@@ -29,7 +56,7 @@ class RunningServer:
         self.app = app
         self._socket = _bind(host, port)
         self.host, self.port = self._socket.getsockname()[:2]
-        self._server = uvicorn.Server(_uvicorn_config(app))
+        self._server = _Server(_uvicorn_config(app))
         self._thread = threading.Thread(target=self._run, name=f"stand-in-{self.port}", daemon=True)
 
     @property
@@ -45,12 +72,16 @@ class RunningServer:
 
     def stop(self) -> None:
         """Stop serving, cut what is still open, and free the port. Safe to call twice."""
-        self._server.should_exit = True
+        self.tell()
         if self._thread.is_alive():
             self._thread.join(_STOP_TIMEOUT_SECONDS)
         self._socket.close()
         if self._thread.is_alive():
             raise ServerError(f"the stand-in at {self.origin} did not stop in {_STOP_TIMEOUT_SECONDS} s")
+
+    def tell(self) -> None:
+        """Begin to stop, without waiting for it; `stop` does."""
+        self._server.tell()
 
     def __enter__(self) -> Self:
         return self if self._thread.is_alive() else self.start()
@@ -65,6 +96,18 @@ class RunningServer:
 def serve(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> RunningServer:
     """Serve an ASGI app in a thread; returns once it answers. Use with `with`, or call `stop()`."""
     return RunningServer(app, host=host, port=port).start()
+
+
+@contextlib.contextmanager
+def serve_all(apps: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """The origins of some apps by name, served side by side until the block ends."""
+    with contextlib.ExitStack() as running:
+        servers = {name: running.enter_context(serve(app)) for name, app in apps.items()}
+        try:
+            yield {name: server.origin for name, server in servers.items()}
+        finally:
+            for server in servers.values():
+                server.tell()
 
 
 def serve_forever(apps: Sequence[tuple[Any, str, int]]) -> None:

@@ -22,7 +22,7 @@ from lf_dagster.hours import Hour, parse_hour
 from lf_dagster.lake import Lake
 from lf_dagster.simulators import langfuse, mixpanel, posthog
 from lf_dagster.simulators.langfuse.store import Store
-from lf_dagster.simulators.server import serve
+from lf_dagster.simulators.server import serve_all
 from lf_dagster.warehouse import Warehouse
 
 KEY = langfuse.ApiKey("pk-lf-works", "sk-lf-works")
@@ -193,7 +193,7 @@ def works(folder: Path, store: Store, *, start: str, now: str, **settings: Any) 
     }
     with ExitStack() as running:
         running.enter_context(mock.patch.dict(os.environ, variables))
-        origins = {name: running.enter_context(serve(app)).origin for name, app in apps.items()}
+        origins = running.enter_context(serve_all(apps))
         explicit: dict[str, Any] = {
             "name": "shop",
             "start": Hour.containing(datetime.fromisoformat(start).replace(tzinfo=timezone.utc)).key,

@@ -7,14 +7,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lf_dagster.simulators import langfuse, mixpanel, posthog
 from lf_dagster.simulators.langfuse.store import Store
-from lf_dagster.simulators.server import serve
+from lf_dagster.simulators.server import serve_all
 
 REPOSITORY = Path(__file__).parents[2]
 RECORDED = REPOSITORY / "tests" / "data" / "langfuse" / "recorded.json.gz"
@@ -85,8 +85,7 @@ def stand_ins(store: Store, **langfuse_options: Any) -> Iterator[StandIns]:
         "mixpanel": mixpanel.create_app(tokens={SECRETS["MIXPANEL_PROJECT_TOKEN"]: 1}),
         "posthog": posthog.create_app(tokens={SECRETS["POSTHOG_API_KEY"]: 1}),
     }
-    with ExitStack() as running:
-        origins = {name: running.enter_context(serve(app)).origin for name, app in apps.items()}
+    with serve_all(apps) as origins:
         yield StandIns(**apps, origins=origins)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from lf_dagster.config import ProjectSettings
 from lf_dagster.destinations.posthog_insights import insights
 from lf_dagster.simulators import mixpanel, posthog
 from lf_dagster.simulators.mixpanel.settings import ServiceAccount
-from lf_dagster.simulators.server import serve
+from lf_dagster.simulators.server import serve_all
 from tests.e2e.sql_world import call
 from tests.e2e.stack import REPOSITORY
 
@@ -34,8 +33,7 @@ def tools() -> dict[str, Any]:
 
 @pytest.fixture
 def env(tools: dict[str, Any], tmp_path: Path) -> Iterator[dict[str, str]]:
-    with ExitStack() as running:
-        origins = {name: running.enter_context(serve(app)).origin for name, app in tools.items()}
+    with serve_all(tools) as origins:
         yield {
             **SECRETS,
             "LANGFUSE_START": "2026-11-20-00:00",
