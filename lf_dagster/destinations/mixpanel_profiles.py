@@ -28,6 +28,7 @@ from lf_dagster.destinations.mixpanel_engage import BATCH_BYTES, BATCH_PROFILES,
 from lf_dagster.destinations.mixpanel_profile_properties import profile_statements
 from lf_dagster.destinations.scratch import scratch_database
 from lf_dagster.errors import ConfigError, LfDagsterError
+from lf_dagster.events.nobody import bare
 from lf_dagster.http import RetryPolicy
 from lf_dagster.lake import Lake, Workspace
 from lf_dagster.profiles import ProfileSettings
@@ -194,10 +195,10 @@ _DUE = """
         OR h.properties_hash <> w.properties_hash
 """
 _COUNT_DUE = "SELECT count(*) FROM due"
-_COUNTS = """
+_COUNTS = f"""
     SELECT count(DISTINCT user_id) FILTER (distinct_id <> ''),
-        count(DISTINCT user_id) FILTER (distinct_id = '' AND trim(user_id) <> ''),
-        count(*) FILTER (distinct_id = '' AND coalesce(trim(user_id), '') = '')
+        count(DISTINCT user_id) FILTER (distinct_id = '' AND {bare("user_id")} <> ''),
+        count(*) FILTER (distinct_id = '' AND coalesce({bare("user_id")}, '') = '')
     FROM counted
 """
 

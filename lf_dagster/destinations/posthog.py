@@ -22,6 +22,7 @@ from lf_dagster.destinations.batching import Batch
 from lf_dagster.destinations.posthog_batch import BatchProtocol
 from lf_dagster.destinations.posthog_capture_v1 import CaptureV1, RouteMissing
 from lf_dagster.errors import ConfigError, RequestRejected
+from lf_dagster.events.nobody import bare
 from lf_dagster.http import HttpClient, HttpStats, RetryPolicy
 
 TIMEOUT_SECONDS = 60.0
@@ -103,9 +104,10 @@ class Posthog:
     def rules(self, now: datetime) -> Sequence[Rule]:
         """What PostHog refuses, cuts, drops later or stores under another time (contracts: posthog 3, 5, 6, 8.1)."""
         latest_ms = int((now + _FURTHEST_AHEAD).timestamp() * 1000)
+        nobody = f"coalesce({bare('distinct_id')}, '') = ''"
         return (
             rules.invalid("event_name", f"trim(coalesce(event, '')) = '' OR length(event) > {_MAX_NAME}"),
-            rules.invalid("distinct_id", f"trim(coalesce(distinct_id, '')) = '' OR length(distinct_id) > {_MAX_NAME}"),
+            rules.invalid("distinct_id", f"{nobody} OR length(distinct_id) > {_MAX_NAME}"),
             rules.invalid("time", f"time_ms IS NULL OR time_ms NOT BETWEEN {_YEAR_1_MS} AND {_YEAR_9999_MS}"),
             rules.invalid("time_in_future", f"time_ms > {latest_ms}"),
             rules.invalid("size", rules.bytes_over(_MAX_EVENT_BYTES)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lf_dagster.destinations.base import INVALID, Rule
+from lf_dagster.events.nobody import bare
 
 _STRUCTURE = r"""regexp_replace(payload, '"(?:[^"\\]|\\.)*"', '', 'g')"""
 _FLAT_CONTAINER = r"[\[{][^\[\]{}]*[\]}]"
@@ -60,7 +61,7 @@ def _guarded(cheap: str, exact: str) -> str:
 def one_of(column: str, values: Sequence[str]) -> str:
     """Equal to one of the values, case and surrounding blanks apart."""
     listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-    return f"list_contains([{listed}], lower(trim({column})))"
+    return f"list_contains([{listed}], lower({bare(column)}))"
 
 
 def first_reason(rules: Sequence[Rule]) -> str:

@@ -6,6 +6,9 @@ MAX_CHARACTERS = 255
 MAX_ITEMS = 254
 """Mixpanel cuts longer strings silently and refuses longer lists and larger objects (mixpanel.md 4.1)."""
 
+MAX_OBJECT_BYTES = 8_192
+"""JSON of an object that Mixpanel can still use (mixpanel.md 4.1)."""
+
 POSTHOG_MAX_DISTINCT_ID = 200
 """PostHog cuts longer distinct ids on the batch route and refuses them on V1 (posthog.md 3, 8.1)."""
 
@@ -21,7 +24,8 @@ def too_long(column: str, kind: str, limit: int) -> str:
         return f"strlen({column}) > {limit} AND length({column}) > {limit}"
     items = column if kind == "list" else f"map_values({column}) || map_keys({column})"
     count = f"len({column})" if kind == "list" else f"cardinality({column})"
-    return f"{count} > {MAX_ITEMS} OR list_max(list_transform({items}, lambda item: length(item))) > {limit}"
+    members = f"{count} > {MAX_ITEMS} OR list_max(list_transform({items}, lambda item: length(item))) > {limit}"
+    return members if kind == "list" else f"{members} OR {size(column, kind)} > {MAX_OBJECT_BYTES}"
 
 
 def cut_value(column: str, kind: str, limit: int) -> str:
@@ -33,5 +37,13 @@ def cut_value(column: str, kind: str, limit: int) -> str:
     else:
         short = f"list_filter(map_entries({column}), lambda item: length(item.key) <= {limit})[1:{MAX_ITEMS}]"
         pair = f"{{'key': item.key, 'value': left(item.value, {limit})}}"
-        cut = f"map_from_entries(list_transform({short}, lambda item: {pair}))"
+        pairs = f"list_transform({short}, lambda item: {pair})"
+        large = f"{size(column, kind)} > {MAX_OBJECT_BYTES}"
+        cut = f"map_from_entries(CASE WHEN {large} THEN {_fitting(pairs)} ELSE {pairs} END)"
     return f"CASE WHEN {size(column, kind)} > {limit} THEN {cut} ELSE {column} END"
+
+
+def _fitting(pairs: str) -> str:
+    """The first of a map's pairs, as many as `MAX_OBJECT_BYTES` hold. Taken as a list, they are a little longer."""
+    fits = f"lambda n: strlen(to_json(pairs[1:n])::VARCHAR) <= {MAX_OBJECT_BYTES}"
+    return f"list_transform([{pairs}], lambda pairs: pairs[1:len(list_filter(range(1, len(pairs) + 1), {fits}))])[1]"

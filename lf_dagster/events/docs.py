@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from lf_dagster.events.catalogue import Event, Property, load_catalogue
-from lf_dagster.events.cutting import MAX_CHARACTERS, MAX_ITEMS, POSTHOG_MAX_DISTINCT_ID
+from lf_dagster.events.cutting import MAX_CHARACTERS, MAX_ITEMS, MAX_OBJECT_BYTES, POSTHOG_MAX_DISTINCT_ID
 from lf_dagster.events.filters import REASONS
 from lf_dagster.events.ids import NAMESPACES
 from lf_dagster.events.nobody import MIXPANEL_DENIED_IDS, POSTHOG_ILLEGAL_IDS, UNKNOWN_USER
@@ -54,10 +54,10 @@ outputs are in none of them, except, on request, in those of LLM analytics (`pos
 
 ## Limits
 
-Mixpanel cuts text at {MAX_CHARACTERS} characters without a word. So that is done here (documented; items and map values
-too, and lists and maps at {MAX_ITEMS} entries), and `{TRUNCATED_PROPERTY}` lists what was cut. PostHog takes distinct
-ids of up to {POSTHOG_MAX_DISTINCT_ID} characters; longer ones are cut (documented). Native sends everything whole, as
-Langfuse does.
+Mixpanel cuts text at {MAX_CHARACTERS} characters without a word, and does not use an object of more than
+{MAX_OBJECT_BYTES:,} bytes. So that is done here (documented; items and map values too, lists and maps at {MAX_ITEMS}
+entries, maps at that size), and `{TRUNCATED_PROPERTY}` lists what was cut. PostHog takes distinct ids of up to
+{POSTHOG_MAX_DISTINCT_ID} characters; longer ones are cut (documented). Native sends everything whole, as Langfuse does.
 """
 
 

@@ -17,3 +17,10 @@ POSTHOG_ILLEGAL_IDS = (
 
 UNKNOWN_USER = "langfuse_unknown_user"
 """Property value of events without user (documented). Never a distinct id: it would become one giant user."""
+
+_BLANK = r"[\s\v\x1c-\x1f\x85\p{Z}\x{feff}]"
+
+
+def bare(text: str) -> str:
+    """SQL: a text without blanks on either side. DuckDB's `trim` leaves tabs and line ends, the destinations do not."""
+    return f"regexp_replace({text}, '^{_BLANK}+|{_BLANK}+$', '', 'g')"

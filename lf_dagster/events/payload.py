@@ -20,7 +20,7 @@ from lf_dagster.events.cutting import MAX_CHARACTERS, cut_value, size, too_long
 from lf_dagster.events.filters import skip_reason_sql
 from lf_dagster.events.ids import DestinationName, event_digest_sql, event_id_sql
 from lf_dagster.events.keys import iso, may_be_sent
-from lf_dagster.events.nobody import UNKNOWN_USER
+from lf_dagster.events.nobody import UNKNOWN_USER, bare
 from lf_dagster.warehouse import ALIAS
 from lf_dagster.warehouse.database import identifier, literal
 
@@ -156,10 +156,10 @@ class Payload(ABC):
         Native follows Langfuse, which lets a blank id pass, and at PostHog any id.
         """
         user = self.context("user_id")
-        missing = f"{user} = ''" if not self.documented else f"trim({user}) = ''"
+        missing = f"{user} = ''" if not self.documented else f"{bare(user)} = ''"
         bad = ", ".join(map(literal, self.bad_ids))
         # DuckDB makes a join of a long IN, which costs more than it saves.
-        refused = f" OR list_contains([{bad}], lower(trim({user})))" if bad else ""
+        refused = f" OR list_contains([{bad}], lower({bare(user)}))" if bad else ""
         return f"CASE WHEN NOT ({missing}{refused}) THEN {self._hashed(user)} END"
 
     def is_identified(self) -> str:

@@ -1,6 +1,7 @@
 -- Visits: traces of a session without a pause of session_idle_hours() between them, one row per visit that closes in
 -- the hours of the run. A visit belongs to the hour in which it closes, so that nothing in it depends on later hours;
--- traces up to 60 hours before are looked at. first_hour() and last_hour(): of the run.
+-- traces up to 60 hours before that one are looked at, whatever other hours the run has. first_hour() and last_hour(): of
+-- the run.
 WITH seen AS (
     SELECT
         *,
@@ -18,6 +19,12 @@ numbered AS (
             PARTITION BY session_id ORDER BY started_at, trace_id
         ) AS visit
     FROM seen
+),
+closed AS (
+    SELECT
+        *,
+        max(ended_at) OVER (PARTITION BY session_id, visit) AS last_end
+    FROM numbered
 )
 SELECT
     session_id || '@' || epoch_ms(min(started_at)) AS visit_id,
@@ -43,5 +50,6 @@ SELECT
     list_sort(list_distinct(list(source_app))) AS source_apps,
     arg_min(read_path, (started_at, trace_id)) AS read_path,
     date_trunc('hour', max(ended_at) + to_hours(session_idle_hours())) AS partition_hour
-FROM numbered
+FROM closed
+WHERE partition_hour >= date_trunc('hour', last_end + to_hours(session_idle_hours())) - INTERVAL 60 HOUR
 GROUP BY session_id, visit

@@ -11,7 +11,7 @@ import duckdb
 
 from lf_dagster.config import LANGFUSE_INTERNAL_ENVIRONMENTS
 from lf_dagster.errors import ConfigError
-from lf_dagster.events.nobody import MIXPANEL_DENIED_IDS
+from lf_dagster.events.nobody import MIXPANEL_DENIED_IDS, bare
 from lf_dagster.hours import Hour
 from lf_dagster.report.period import Period
 from lf_dagster.warehouse import ALIAS, Warehouse, build_ids
@@ -90,6 +90,7 @@ def _sql(name: str, project: str, period: Period) -> str:
         cohort=period.cohort,
         internal=_list(LANGFUSE_INTERNAL_ENVIRONMENTS),
         nobody=_list(_NOBODY),
+        bare_user=bare("user_id"),
     )
 
 

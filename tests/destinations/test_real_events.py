@@ -104,3 +104,22 @@ def test_a_user_that_comes_late_is_counted_and_not_doubled(mixpanel: World, mixp
     assert (result.sent, result.reasons) == (6, {"identity_changed": 6})
     assert len(mixpanel_events(mixpanel_app)) == 6
     assert {event["properties"]["langfuse_user_id"] for event in mixpanel_events(mixpanel_app)} == {"u-42"}
+
+
+BLANK = ("\t", "\r\n", "\u2028", "anonymous\n", "\tNULL")
+"""User ids that are nobody's: a destination looks at them without the blanks on either side."""
+
+
+def test_tabs_and_line_ends_around_a_user_id_cost_no_event(
+    mixpanel: World, posthog: World, mixpanel_app: Any, posthog_app: Any, tmp_path: Path
+) -> None:
+    at = "2026-11-21T05:00:00.000Z"
+    for world in (mixpanel, posthog):
+        project = project_at(tmp_path / world.destination, world)
+        project.extract_v2([v2_row(f"o{n}", f"t{n}", at, userId=user) for n, user in enumerate(BLANK)], [HOUR])
+        project.run_all([HOUR])
+        result = ship(project, world.destination)
+        assert (result.rejected, result.delivered, result.reasons) == (0, 2 * len(BLANK), {})
+    assert {event["properties"]["distinct_id"] for event in mixpanel_events(mixpanel_app)} == {""}
+    assert {event["properties"]["langfuse_user_id"] for event in mixpanel_events(mixpanel_app)} == set(BLANK)
+    assert all(event["properties"]["$process_person_profile"] is False for event in posthog_events(posthog_app))

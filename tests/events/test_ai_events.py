@@ -218,6 +218,17 @@ def test_what_a_call_may_have(tmp_path: Path) -> None:
     )
 
 
+def test_tokens_and_costs_are_known_in_any_spelling(tmp_path: Path) -> None:
+    usage = {"inputTokens": 10, "outputTokens": 5, "cacheReadInputTokens": 40, "total": 55}
+    cost = {"inputTokens": 0.5, "cacheReadInputTokens": 0.25, "total": 0.75}
+    call = {**CALL, "usageDetails": usage, "costDetails": cost}
+    embedding = {**call, "type": "EMBEDDING"}
+    said = sent(loaded(tmp_path, [v2_row("g1", "t1", AT, **call), v2_row("e1", "t1", AT, **embedding)]))
+    names = ("$ai_input_tokens", "$ai_cache_read_input_tokens", "$ai_cache_reporting_exclusive", "$ai_input_cost_usd")
+    assert [said["ai_generation", "g1"].get(name) for name in names] == [50, 40, False, 0.75]
+    assert said["ai_embedding", "e1"]["$ai_input_cost_usd"] == 0.75
+
+
 def test_a_zero_cost_is_one_and_an_unknown_one_is_left_to_posthog(tmp_path: Path) -> None:
     free = {**CALL, "costDetails": {"input": 0, "output": 0, "total": 0}, "totalCost": 0}
     found = sent(loaded(tmp_path, [v2_row("free", "t1", AT, **free), v2_row("unknown", "t1", AT, **CALL)]))

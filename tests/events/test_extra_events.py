@@ -240,6 +240,20 @@ def test_a_late_trace_joins_two_visits(tmp_path: Path) -> None:
     assert visits(project) == [(H.shift(10).key, 3, 6 * 3_600_000 + 30_000)]
 
 
+def test_a_visit_without_end_is_the_same_event_whatever_hours_are_run_with_its_own(tmp_path: Path) -> None:
+    project = project_of(tmp_path, "session")
+    wanted = hour_range(H, H.shift(75))
+    project.extract_v2([turn(number, H.shift(number)) for number in range(70)], wanted)
+    project.run_all(wanted)
+    closing = H.shift(69 + 4)
+    # Traces up to 60 hours before the closing hour: 13 to 69.
+    assert [visit[:2] for visit in visits(project)] == [(closing.key, 57)]
+    together = visits(project)
+    for again in ([closing], hour_range(closing.shift(-20), closing)):
+        project.run_events(again)
+        assert visits(project) == together
+
+
 def test_the_pause_that_ends_a_visit_can_be_set(tmp_path: Path) -> None:
     project = project_of(tmp_path, "session", session_idle_hours=1)
     wanted = hour_range(H, H.shift(6))

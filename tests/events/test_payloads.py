@@ -121,7 +121,7 @@ def test_an_event_without_user(make_project: MakeProject, compatibility: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("user", [*MIXPANEL_DENIED_IDS, " Anonymous ", "NULL", "   "])
+@pytest.mark.parametrize("user", [*MIXPANEL_DENIED_IDS, " Anonymous ", "NULL", "   ", "\t", "anonymous\r\n"])
 def test_ids_that_mixpanel_refuses_are_no_user(make_project: MakeProject, user: str) -> None:
     project = make_project()
     project.extract_v2([v2_row("a", "t1", "2026-11-21T05:00:00Z", userId=user)], [HOUR])
@@ -132,7 +132,7 @@ def test_ids_that_mixpanel_refuses_are_no_user(make_project: MakeProject, user: 
 
 
 def test_ids_that_posthog_calls_illegal_are_no_user_unless_native(make_project: MakeProject) -> None:
-    users = [*POSTHOG_ILLEGAL_IDS, " Guest ", "NaN", "   "]
+    users = [*POSTHOG_ILLEGAL_IDS, " Guest ", "NaN", "   ", "\t", "guest\n"]
     rows = [v2_row(f"a{n}", f"t{n}", "2026-11-21T05:00:00Z", userId=user) for n, user in enumerate(users)]
     project = make_project()
     project.extract_v2(rows, [HOUR])
@@ -192,6 +192,21 @@ def test_what_mixpanel_would_cut_is_cut_and_named(make_project: MakeProject) -> 
     native = one_event(make_project(compatibility="native"), "trace")
     assert native["content"]["properties"]["langfuse_trace_name"] == long
     assert native["truncated"] == names
+
+
+def test_an_object_is_no_larger_than_mixpanel_can_use(make_project: MakeProject) -> None:
+    metadata = {f"key {number}": "ü" * 200 for number in range(50)}
+    score = v3_score("s", "2026-11-21T05:00:00Z", metadata=metadata)
+    project = make_project()
+    project.extract_v2([], [HOUR], [score])
+    project.run_all([HOUR])
+    event = one_event(project, "score")
+    sent = event["content"]["properties"]["langfuse_score_metadata"]
+    assert len(json.dumps(sent, ensure_ascii=False, separators=(",", ":")).encode()) in range(7_500, 8_193)
+    assert list(sent.items()) == list(metadata.items())[: len(sent)]
+    assert event["content"]["properties"]["langfuse_truncated_properties"] == ["langfuse_score_metadata"]
+    posthog = one_event(project, "score", "posthog", "batch")
+    assert posthog["content"]["properties"]["langfuse_score_metadata"] == metadata
 
 
 @pytest.mark.parametrize(("destination", "protocol", "limit"), [("mixpanel", "import", 255), ("posthog", "v1", 200)])

@@ -254,6 +254,22 @@ def test_a_number_beyond_all_bounds_breaks_nothing(shop: Shop):
     assert "one that a chart can show" in page.empty["score-1-over-time"]
 
 
+def test_an_observation_that_began_anew_in_another_hour_counts_in_both_and_no_more(shop: Shop):
+    rows = [generation("g", f"{DAY}T{hour}:00:00.000Z") for hour in ("10", "11")]
+    page = fill(shop, rows).page(DAY)
+    [model] = page.rows("cost-by-model")
+    assert (model["Calls"], model["Cost"], model["Share"], model["Tokens in"]) == ("2", "$2.00", "100.0 %", "20")
+    assert page.figures["cost"] == 2
+
+
+def test_who_was_seen_earlier_in_the_first_week_is_not_new(shop: Shop):
+    days = {"early": "2026-08-17", "new": "2026-08-20", "late": DAY}
+    rows = [generation(user, f"{day}T10:00:00.000Z", userId=user) for user, day in days.items()]
+    page = fill(shop, rows).page("2026-08-20", DAY)
+    shown = [row["new users"] for row in page.rows("new-users-over-time")]
+    assert [new for new in shown if new not in ("0", formats.NONE)] == ["1", "1"]
+
+
 @pytest.mark.slow
 def test_steps_get_longer_with_the_days(shop: Shop):
     fill(shop, [generation("g", f"{DAY}T10:00:00.000Z")])

@@ -114,6 +114,19 @@ def test_what_the_questions_answer(shop: Project) -> None:
     assert [row["observation_id"] for row in ask(shop, "FROM slow_generations")] == ["g2"]
 
 
+def test_the_number_that_the_legacy_api_gives_a_category_is_no_score_of_a_prompt(project: Project) -> None:
+    trace = {"id": "t1", "timestamp": "2026-11-21T05:00:00Z", "tags": []}
+    scored = {"timestamp": "2026-11-21T05:20:00Z", "traceId": "t1"}
+    scores = [
+        {"id": "s1", "name": "tone", "dataType": "CATEGORICAL", "value": 0, "stringValue": "warm", **scored},
+        {"id": "s2", "name": "helpful", "dataType": "BOOLEAN", "value": 1, "stringValue": "True", **scored},
+    ]
+    project.extract_legacy([trace], ROWS[:1], [HOUR], scores)
+    project.run([HOUR])
+    [prompt] = ask(project, "FROM prompt_usage")
+    assert (prompt["n_scores"], prompt["score_means"]) == (1, {"helpful": 1.0})
+
+
 def test_retention_counts_the_weeks_of_a_cohort(project: Project) -> None:
     days = {"ada": ("11-02", "11-09", "11-16"), "bob": ("11-02", "12-14"), "eve": ("11-10",)}
     rows = [

@@ -198,6 +198,21 @@ def test_generations_spell_tokens_and_costs_out(project: Project) -> None:
     assert (rows["n"]["cost_total"], rows["n"]["cost_input"]) == (None, Decimal("0.1"))
 
 
+def test_keys_of_usage_and_cost_are_known_in_any_spelling(project: Project) -> None:
+    usage = {"inputTokens": 10, "outputTokens": 5, "cacheReadInputTokens": 40, "cacheWriteInputTokens": 8}
+    cost = {"inputTokens": 0.5, "OutputTokens": 0.25, "cacheReadInputTokens": 0.125, "total": 0.875}
+    row = v2_row(
+        "g", "t1", "2026-11-21T05:00:00Z", type="GENERATION", costDetails=cost,
+        usageDetails={**usage, "outputReasoningTokens": 2, "total": 65},
+    )  # fmt: skip
+    project.extract_v2([row], [H05])
+    project.run([H05])
+    [g] = project.query("SELECT * FROM generations")
+    assert (g["input_tokens"], g["output_tokens"], g["total_tokens"]) == (58, 7, 65)
+    assert (g["cache_read_tokens"], g["cache_write_tokens"], g["reasoning_tokens"]) == (40, 8, 2)
+    assert (g["cost_input"], g["cost_output"], g["cost_total"]) == (Decimal("0.625"), Decimal("0.25"), Decimal("0.875"))
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -4,6 +4,8 @@ WITH first_seen AS (
     FROM every_trace
     WHERE user_id IS NOT NULL
     GROUP BY user_id
+    -- Its first week may begin before the period does.
+    HAVING bool_and(current)
 ),
 new_users AS (SELECT bucket, count(*) AS new_users FROM first_seen GROUP BY bucket),
 active AS (

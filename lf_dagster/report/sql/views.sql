@@ -9,7 +9,7 @@ SELECT
     CASE
         WHEN source_app = 'dify' AND coalesce(trace_name IN ('generate_conversation_name', 'generate_name'), false)
             THEN NULL
-        WHEN lower(trim(user_id)) IN ({nobody}) THEN NULL
+        WHEN lower({bare_user}) IN ({nobody}) THEN NULL
         ELSE user_id
     END AS user_id,
     nullif(session_id, '') AS session_id,
@@ -47,6 +47,7 @@ CREATE TEMP VIEW both_generations AS
 SELECT
     o.trace_id,
     o.observation_id,
+    o.partition_hour,
     o.bucket,
     o.model,
     o.level,

@@ -26,12 +26,12 @@ judged AS (
     SELECT c.prompt_name, c.prompt_version, s.score_id, s.name, s.value_num
     FROM scores AS s
     JOIN calls AS c ON c.trace_id = s.trace_id AND c.observation_id = s.observation_id
-    WHERE s.observation_id IS NOT NULL AND s.value_num IS NOT NULL
+    WHERE s.observation_id IS NOT NULL AND s.value_num IS NOT NULL AND s.data_type <> 'CATEGORICAL'
     UNION
     SELECT c.prompt_name, c.prompt_version, s.score_id, s.name, s.value_num
     FROM scores AS s
     JOIN calls AS c ON c.trace_id = s.trace_id
-    WHERE s.observation_id IS NULL AND s.value_num IS NOT NULL
+    WHERE s.observation_id IS NULL AND s.value_num IS NOT NULL AND s.data_type <> 'CATEGORICAL'
 ),
 means AS (
     SELECT prompt_name, prompt_version, name, count(*) AS n_scores, avg(value_num) AS mean

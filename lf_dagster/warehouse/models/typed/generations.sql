@@ -32,17 +32,20 @@ SELECT
     usage_sum(usage, 'output') AS output_tokens,
     usage_total(usage) AS total_tokens,
     known_sum(list_sum(list_transform(list_filter(map_entries(usage), lambda entry:
-        contains(entry.key, 'cache') AND (contains(entry.key, 'read') OR contains(entry.key, 'cached'))),
+        contains(lower(entry.key), 'cache')
+        AND (contains(lower(entry.key), 'read') OR contains(lower(entry.key), 'cached'))),
         lambda entry: entry.value))) AS cache_read_tokens,
     known_sum(list_sum(list_transform(list_filter(map_entries(usage), lambda entry:
-        contains(entry.key, 'cache') AND (contains(entry.key, 'creation') OR contains(entry.key, 'write'))),
+        contains(lower(entry.key), 'cache')
+        AND (contains(lower(entry.key), 'creation') OR contains(lower(entry.key), 'write'))),
         lambda entry: entry.value))) AS cache_write_tokens,
-    known_sum(list_sum(list_transform(list_filter(map_entries(usage), lambda entry: contains(entry.key, 'reasoning')),
+    known_sum(list_sum(list_transform(
+        list_filter(map_entries(usage), lambda entry: contains(lower(entry.key), 'reasoning')),
         lambda entry: entry.value))) AS reasoning_tokens,
     CASE WHEN counts_characters(type, name, model) THEN 'characters' ELSE 'tokens' END AS usage_unit,
-    list_sum(list_transform(list_filter(map_entries(cost), lambda entry: contains(entry.key, 'input')),
+    list_sum(list_transform(list_filter(map_entries(cost), lambda entry: contains(lower(entry.key), 'input')),
         lambda entry: entry.value))::DECIMAL(38, 12) AS cost_input,
-    list_sum(list_transform(list_filter(map_entries(cost), lambda entry: contains(entry.key, 'output')),
+    list_sum(list_transform(list_filter(map_entries(cost), lambda entry: contains(lower(entry.key), 'output')),
         lambda entry: entry.value))::DECIMAL(38, 12) AS cost_output,
     total_cost AS cost_total,
     CASE
