@@ -7,6 +7,7 @@ environment variable that holds the secret, and `secret()` reads it when it is n
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -387,5 +388,6 @@ def _explain(error: Any) -> str:
 
 def _line(item: Any) -> str:
     field = ".".join(str(part) for part in item["loc"]) or "project"
-    # Who puts a secret where its variable's name is due must not find it in a log.
-    return f"{field}: {item['msg']}" + ("" if field.endswith("_env") else f" (got {item['input']!r})")
+    # Who puts a secret where its variable's name is due, or into a URL, must not find it in a log.
+    hidden = field.endswith("_env") or re.search(r"://[^/\s]*@", str(item["input"]))
+    return f"{field}: {item['msg']}" + ("" if hidden else f" (got {item['input']!r})")

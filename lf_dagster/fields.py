@@ -24,6 +24,9 @@ _TIME = r"^\s*\d{4}-\d{2}-\d{2}([-T ]\d{2}(:\d{2}.*)?)?\s*$"
 def _origin(value: str) -> str:
     text = value.strip().rstrip("/")
     parts = urlsplit(text)
+    if "@" in parts.netloc:
+        # It would be sent instead of the keys, and be shown wherever the host is: here already without the value.
+        raise ValueError("a URL with a user or password in it, which would be sent instead of the keys")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"not a URL with http:// or https://: {value!r}")
     return text
@@ -52,7 +55,7 @@ def _pattern(*patterns: str) -> Any:
     return Field(json_schema_extra={"pattern": "|".join(patterns)})
 
 
-Origin = Annotated[str, AfterValidator(_origin), _pattern(r"^\s*https?://[^/\s]", _TEMPLATE)]
+Origin = Annotated[str, AfterValidator(_origin), _pattern(r"^\s*https?://(?![^/\s]*@)[^/\s]", _TEMPLATE)]
 ProjectName = Annotated[str, AfterValidator(_name), _pattern(_NAME)]
 VariableName = Annotated[str, AfterValidator(_variable), _pattern(_VARIABLE)]
 Owner = Annotated[str, AfterValidator(_owner), _pattern(_OWNER)]

@@ -152,3 +152,9 @@ def test_late_changes_at_a_destination_are_set_by_the_environment():
     assert (project.posthog.hold_hours, project.posthog.on_delete) == (48, "tombstone")
     with pytest.raises(ConfigError, match="hold_hours"):
         load_project({}, {**env, "POSTHOG_HOLD_HOURS": "721"})
+
+
+def test_a_host_with_a_password_is_refused_without_showing_it():
+    with pytest.raises(ConfigError, match=r"langfuse\.host.*user or password") as caught:
+        load_project({"langfuse": {"host": "https://someone:pass-word@lf.example"}}, None)
+    assert "pass-word" not in str(caught.value)

@@ -22,9 +22,9 @@ from lf_dagster.accounting.holdings import Holding, read_holdings
 from lf_dagster.accounting.needs import Look, State, needs_of, state_of
 from lf_dagster.config import ProjectSettings
 from lf_dagster.errors import RateLimited, ReadPathUnavailable
-from lf_dagster.hours import Hour, hour_range, parse_hour
+from lf_dagster.hours import ONE_HOUR, Hour, hour_range, parse_hour
 from lf_dagster.lake import Lake, is_broken
-from lf_dagster.source import HourNumbers, LangfuseClient, legacy_numbers, v2_numbers
+from lf_dagster.source import MOST_HOURS, HourNumbers, LangfuseClient, legacy_numbers, v2_numbers
 from lf_dagster.warehouse import Warehouse, numbers_by_hour
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,8 @@ class Audit:
 def audit_source(
     settings: ProjectSettings, lake: Lake, warehouse: Warehouse, client: LangfuseClient, *, now: datetime
 ) -> Audit:
-    """Compare every extracted hour within the horizon, and older ones with open business; write the result.
+    """Compare every extracted hour within the horizon, and older ones with open business as far as one call of
+    v2/metrics reaches; write the result.
 
     A used-up metrics quota or a server without metrics is no error: the hours keep what the last audit said. Raises
     what the client raises otherwise, and WarehouseLocked.
@@ -157,7 +158,8 @@ def _source(
             found = legacy_numbers(client, held, most_calls=MOST_LEGACY_CALLS)
             missing = len(extracted) - len(found)
             return found, f"{missing} hours were left for the next audit" if missing else None
-        return v2_numbers(client, [item.hour for item in extracted]), None
+        oldest = max(item.hour for item in extracted).start - MOST_HOURS * ONE_HOUR
+        return v2_numbers(client, [item.hour for item in extracted if item.hour.start > oldest]), None
     except RateLimited:
         return {}, "the metrics quota of this Langfuse organization is used up; hours keep their last comparison"
     except ReadPathUnavailable as error:

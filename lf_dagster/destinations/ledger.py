@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from lf_dagster.errors import FatalError
 from lf_dagster.hours import Hour
 from lf_dagster.lake import Lake, Workspace
+from lf_dagster.warehouse.database import file_literal
 
 logger = logging.getLogger(__name__)
 
@@ -312,7 +313,7 @@ def relation(files: Sequence[HourFiles]) -> str:
     """SQL that reads all rows of the files; without files a relation of the same columns and no rows."""
     paths = [path for item in files for path in item.paths]
     if paths:
-        listed = ", ".join(_literal(path) for path in paths)
+        listed = ", ".join(map(file_literal, paths))
         return f"SELECT * FROM read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
     columns = ", ".join(f"NULL::{_SQL_TYPES[field.type]} AS {field.name}" for field in LEDGER_SCHEMA)
     return f"SELECT {columns} WHERE false"
@@ -326,7 +327,3 @@ def _hour_files(hour: Hour, paths: Sequence[str]) -> HourFiles:
 def _named_in(text: str, files: Sequence[HourFiles]) -> str:
     paths = [path for item in files for path in item.paths]
     return next((path for path in paths if path in text), paths[0] if paths else "the file")
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

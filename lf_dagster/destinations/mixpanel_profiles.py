@@ -33,7 +33,7 @@ from lf_dagster.http import RetryPolicy
 from lf_dagster.lake import Lake, Workspace
 from lf_dagster.profiles import ProfileSettings
 from lf_dagster.warehouse import Warehouse
-from lf_dagster.warehouse.database import literal
+from lf_dagster.warehouse.database import file_literal, literal
 from lf_dagster.warehouse.tables import schema_of
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def _planned(
         users, nobody, anonymous = _read_warehouse(project, warehouse, statements, workspace)
         with scratch_database(workspace) as con:
             lake.register(con)
-            con.execute(f"CREATE TABLE wanted AS FROM read_parquet({literal(str(workspace.path('wanted')))})")
+            con.execute(f"CREATE TABLE wanted AS FROM read_parquet({file_literal(str(workspace.path('wanted')))})")
             _load_held(con, lake, path)
             con.execute(f"CREATE TABLE due AS {_DUE.format(resend=str(resend).lower())}")
             con.execute("CREATE TABLE answers AS FROM nothing_held")
@@ -180,7 +180,7 @@ def _load_held(con: duckdb.DuckDBPyConnection, lake: Lake, path: str) -> None:
     con.register("nothing_held", _HELD.empty_table())
     if lake.exists(path):
         try:
-            con.execute(f"CREATE TABLE held AS FROM read_parquet({literal(path)})")
+            con.execute(f"CREATE TABLE held AS FROM read_parquet({file_literal(path)})")
         except duckdb.InvalidInputException as error:
             log.warning("%s cannot be read, so every profile is set again: %s", path, error)
         else:

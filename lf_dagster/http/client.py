@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -91,7 +92,7 @@ class HttpClient:
         self._ca_setting = ca_setting
         self._max_bytes = max_response_bytes
         own = {"User-Agent": user_agent, "Accept-Encoding": "gzip"}
-        self._client = httpx.Client(
+        self._client = _pool(
             headers={**own, **({"Authorization": auth} if auth else {}), **(headers or {})},
             timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
             verify=_tls_context(verify, ca_setting),
@@ -280,6 +281,17 @@ def _interruptible(sleep: Callable[[float], None], cancelled: Callable[[], bool]
 def _url(origin: str, path: str, params: Mapping[str, Any] | Sequence[tuple[str, Any]] | None) -> str:
     query = str(httpx.QueryParams(params if isinstance(params, Mapping) else list(params))) if params else ""
     return f"{origin}{path}?{query}" if query else f"{origin}{path}"
+
+
+def _pool(**options: Any) -> httpx.Client:
+    with contextlib.suppress(httpx.InvalidURL, ValueError, ImportError):
+        return httpx.Client(**options)
+    # Without the library's text: it may quote a proxy's password.
+    raise ConfigError(
+        "the proxy variables of this machine cannot be used",
+        hint="HTTPS_PROXY, HTTP_PROXY and ALL_PROXY take a URL such as http://proxy:3128 (SOCKS: only with the package "
+        "socksio); NO_PROXY takes names and addresses, but no ranges of IPv6 and no IPv6 in brackets.",
+    )
 
 
 def _tls_context(verify: bool | str, setting: str) -> ssl.SSLContext | bool:

@@ -17,7 +17,11 @@ def redirect_target(response: Response, url: str, method: str) -> str | Fault | 
     location = response.headers.get("location")
     if response.status not in _REDIRECTS or not location:
         return None
-    here, there = urlsplit(url), urlsplit(urljoin(url, location))
+    try:
+        here, there = urlsplit(url), urlsplit(urljoin(url, location))
+        _ = there.port
+    except ValueError:
+        return Fault("redirect", "redirected to something that is no URL")
     where = f"{there.scheme}://{there.netloc}"
     if here.scheme == "https" and there.scheme != "https":
         return Fault("redirect", f"redirected from https to {where}, which would show the credentials")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from lf_dagster.clock import utc_now
-from lf_dagster.errors import FatalError
+from lf_dagster.errors import FatalError, RetryableError
 
 GUARDED_ROWS = 50
 """Losses up to this many rows are never held up, whatever their share."""
@@ -53,6 +53,17 @@ class DeletionRule:
             raise FatalError(
                 "the extract held so far cannot be read, and this read returned no rows: nothing was written",
                 hint=f"A server in the wrong mode or the keys of a wrong project answer with nothing. {hint}",
+                **_where(facts),
+            )
+
+    def check_overtaken(self, held: Mapping[str, str], facts: Mapping[str, str]) -> None:
+        """Raises RetryableError when a read that began later has ended before this one: what it has more is newer, not
+        gone. A moment that is still to come is of a clock that was wrong, and says nothing."""
+        read_at = held.get("extracted_at")
+        if read_at is not None and self.seen_at < datetime.fromisoformat(read_at) <= utc_now():
+            raise RetryableError(
+                "another run has read this hour since this read began: nothing was written",
+                hint="What the other run read is newer and stays; run the hour again to read it once more.",
                 **_where(facts),
             )
 

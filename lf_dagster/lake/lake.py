@@ -103,7 +103,8 @@ class Lake:
         the time of day, however many). `merge_metadata` keeps, in `metadata_gone`, metadata keys that the old one has
         and the row no longer brings. `buffer_bytes` is how much Arrow data is held before it goes to scratch files.
         An old one whose footer cannot be read is put aside, under a name of its own in the same folder.
-        Raises FatalError, which leaves the old one, when the rule forbids the loss or another project was read.
+        Raises FatalError, which leaves the old one, when the rule forbids the loss or another project was read,
+        and RetryableError when another run wrote what it read later.
         """
         target = self.extract_path(project, stream, hour)
         facts = {"project": project, "stream": stream, "hour": hour.key}
@@ -246,7 +247,6 @@ class Lake:
 
     def _existing_below(self, folders: Iterable[str]) -> set[str]:
         """Keys of the data files one level below the folders: one listing per day instead of a look per hour."""
-        self._filesystem.invalidate_cache()
         found = (self._filesystem.glob(f"{folder}/*/{_DATA}") for folder in folders)
         return {path for paths in found for path in paths}
 
@@ -279,9 +279,19 @@ def _local_root(root: str) -> Path | None:
 def _filesystem(root: str) -> Any:
     import fsspec
 
+    protocol, _, rest = root.partition("://")
+    if ":" in rest.partition("/")[0].rpartition("@")[0]:
+        raise ConfigError(
+            "the URL of the lake has a password in it, which would be shown wherever a path of the lake is",
+            hint=f"Leave it out and set the variable FSSPEC_{protocol.upper()}_PASSWORD.",
+        )
     try:
-        return fsspec.core.url_to_fs(root)[0]
+        filesystem = fsspec.core.url_to_fs(root)[0]
     except (ImportError, ValueError) as error:
         raise ConfigError(
             f"cannot open the lake at {root}: {error}", hint="Install the fsspec package for this kind of URL."
         ) from error
+    # Other processes write too. What a filesystem remembers of folders names files, sizes and versions of before.
+    filesystem.dircache.use_listings_cache = False
+    filesystem.invalidate_cache()
+    return filesystem

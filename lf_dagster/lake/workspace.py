@@ -158,7 +158,10 @@ def _upload(filesystem: Any, source: Path, target: str) -> None:
 
 def _remove_stale_uploads(filesystem: Any, folder: str) -> None:
     for path in filesystem.glob(f"{folder}/{_UPLOAD}*"):
-        modified = filesystem.modified(path)
+        try:
+            modified = filesystem.modified(path)
+        except FileNotFoundError:
+            continue  # its writer has just put it in place
         if modified.tzinfo is None:
             modified = modified.replace(tzinfo=timezone.utc)
         if datetime.now(timezone.utc) - modified > _STALE:

@@ -133,7 +133,8 @@ class ExtractWriter:
     def commit(self) -> ExtractFile:
         """Write the file and put it in place, with its counts and `max_updated_at` as facts.
 
-        Raises FatalError, and leaves the held extract, when that one is of another project or lost too much.
+        Raises FatalError, and leaves the held extract, when that one is of another project or lost too much;
+        RetryableError when it was read later than this one.
         """
         path = self._workspace.path(_FILE)
         with ExitStack() as stack:
@@ -178,6 +179,7 @@ class ExtractWriter:
         if held is None:
             return _CarriedOver()
         check_same_project(held.facts, self._facts)
+        self._rule.check_overtaken(held.facts, self._facts)
         read_path = self._facts.get("read_path")
         missing = held.missing_from(self._pages, read_path=read_path, scratch=self._workspace.folder)
         if self._rule.keeps_live(held.facts):

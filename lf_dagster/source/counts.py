@@ -26,7 +26,8 @@ HourNumbers = Mapping[str, float]
 
 _ONE_TRY = RetryPolicy(attempts=1)
 """The quota is per day: waiting for it to come back is not for a request."""
-_MOST_BUCKETS = 1000
+MOST_HOURS = 1000
+"""From the first to the last hour that one call of v2/metrics answers for."""
 _MILLISECOND = timedelta(milliseconds=1)
 
 _VIEWS: dict[str, dict[str, tuple[str, str]]] = {
@@ -49,8 +50,8 @@ def v2_numbers(client: LangfuseClient, hours: Sequence[Hour]) -> dict[Hour, dict
     Raises RateLimited when the quota is used up, ReadPathUnavailable where there are no v2 metrics.
     """
     first, last = min(hours), max(hours)
-    if (last.start - first.start) / ONE_HOUR >= _MOST_BUCKETS:
-        raise ValueError(f"more than {_MOST_BUCKETS} hours from {first} to {last}")
+    if (last.start - first.start) / ONE_HOUR >= MOST_HOURS:
+        raise ValueError(f"more than {MOST_HOURS} hours from {first} to {last}")
     found: dict[Hour, dict[str, float]] = {hour: dict.fromkeys(V2_NUMBERS, 0.0) for hour in hours}
     for view, numbers in _VIEWS.items():
         for row in _rows(client, _query(view, numbers, first, last)):
@@ -71,7 +72,7 @@ def _query(view: str, numbers: Mapping[str, tuple[str, str]], first: Hour, last:
         "fromTimestamp": iso(first.start),
         # Both bounds are inclusive here, unlike everywhere else.
         "toTimestamp": iso(last.end - _MILLISECOND),
-        "config": {"row_limit": _MOST_BUCKETS},
+        "config": {"row_limit": MOST_HOURS},
     }
 
 

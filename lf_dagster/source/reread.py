@@ -14,6 +14,7 @@ import pyarrow as pa
 from lf_dagster.hours import iso
 from lf_dagster.lake import EXTRACT_SCHEMA
 from lf_dagster.source.client import LangfuseClient
+from lf_dagster.source.cursors import observation_cursor, place_of, rows_at_last_place
 from lf_dagster.source.feeds import Feed
 from lf_dagster.source.pages import Page, parse_page
 from lf_dagster.source.work import Work
@@ -48,7 +49,7 @@ def with_rows_read_again(
 def _rows_of_traces(
     client: LangfuseClient, feed: Feed, trace_ids: Iterable[str], work: Work, given: Mapping[str, Any]
 ) -> Iterator[pa.RecordBatch]:
-    """All observations of the traces, as pages of EXTRACT_SCHEMA."""
+    """All observations of the traces, as pages of EXTRACT_SCHEMA; what a page ends with comes again with the next."""
     for chunk in _chunks(trace_ids):
         traces = [{"type": "stringOptions", "column": "traceId", "operator": "any of", "value": chunk}]
         params: dict[str, Any] = {**feed.params, **given, "filter": msgspec.json.encode(traces).decode()}
@@ -59,7 +60,8 @@ def _rows_of_traces(
             yield page.rows
             if page.cursor is None or not len(page):
                 break
-            params["cursor"] = page.cursor
+            kept = len(page) - rows_at_last_place(page.rows)
+            params["cursor"] = observation_cursor(place_of(page.rows, kept - 1)) if kept else page.cursor
 
 
 @dataclass(frozen=True)

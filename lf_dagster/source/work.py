@@ -110,7 +110,9 @@ class Crew(Generic[R]):
         deadline = time.monotonic() + PATIENCE_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        for progress in self._open.values():
+        with self._lock:
+            unfinished = list(self._open.values())
+        for progress in unfinished:
             progress.job.abandon()
 
     def results(self) -> Iterator[R]:

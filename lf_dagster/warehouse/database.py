@@ -6,6 +6,7 @@ same statements run on a DuckDB file and on any catalogue that ATTACH understand
 
 from __future__ import annotations
 
+import glob
 import itertools
 import logging
 import os
@@ -219,6 +220,11 @@ class Warehouse:
 def literal(text: str) -> str:
     """A SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def file_literal(path: str) -> str:
+    """A file's path for DuckDB's readers, which take `*`, `?` and `[` in it for a pattern."""
+    return literal(glob.escape(path))
 
 
 def identifier(name: str) -> str:

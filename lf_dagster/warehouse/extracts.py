@@ -10,7 +10,7 @@ import duckdb
 from lf_dagster.errors import ConfigError
 from lf_dagster.hours import Hour
 from lf_dagster.lake import STREAMS, UnreadableFile
-from lf_dagster.warehouse.database import literal
+from lf_dagster.warehouse.database import file_literal, literal
 from lf_dagster.warehouse.shares import Share
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _select(stream: str, paths: Sequence[str], share: Share, *, marked: bool) ->
     nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _COLUMNS.items())
     rows = f"SELECT {nothing} WHERE false"
     if paths:
-        files = ", ".join(literal(path) for path in paths)
+        files = ", ".join(map(file_literal, paths))
         # The empty SELECT gives the column its place when no file has it.
         rows += f" UNION ALL BY NAME FROM read_parquet([{files}], union_by_name = true, hive_partitioning = false)"
     trace_id = "id" if stream == "traces" and not marked else "trace_id"

@@ -7,6 +7,7 @@ writers wait for readers within bounds (`Warehouse`).
 
 from __future__ import annotations
 
+import glob
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ import duckdb
 from lf_dagster.config import ProjectSettings
 from lf_dagster.errors import ConfigError, FatalError, WarehouseLocked
 from lf_dagster.lake import Lake
-from lf_dagster.warehouse.database import ALIAS, Warehouse, identifier, literal
+from lf_dagster.warehouse.database import ALIAS, Warehouse, file_literal, identifier, literal
 from lf_dagster.warehouse.models import LEDGER_COLUMNS, load_models
 from lf_dagster.warehouse.tables import schema_of
 
@@ -132,9 +133,10 @@ class Questions:
         """SQL for all rows of the project's ledgers, merged files and parts; without files no rows."""
         nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in LEDGER_COLUMNS.items())
         rows = f"SELECT {nothing} WHERE false"
-        pattern = f"{self._lake.root}/ledger/project={self._settings.name}/destination=*/date=*/hour=*/*.parquet"
+        root = glob.escape(self._lake.root)
+        pattern = f"{root}/ledger/project={self._settings.name}/destination=*/date=*/hour=*/*.parquet"
         found = [path for (path,) in con.execute("SELECT file FROM glob(?)", [pattern]).fetchall()]
-        if files := [literal(path) for path in found if _LEDGER_FILE.search(path.replace("\\", "/"))]:
+        if files := [file_literal(path) for path in found if _LEDGER_FILE.search(path.replace("\\", "/"))]:
             rows += (
                 f" UNION ALL BY NAME SELECT * FROM read_parquet([{', '.join(files)}], union_by_name = true, "
                 "hive_partitioning = true, hive_types_autocast = false)"

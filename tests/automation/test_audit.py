@@ -120,3 +120,16 @@ def test_nothing_extracted_yet_is_no_error(tmp_path: Path, life: Life):
         facts = audited(world)
         assert (facts["missing"], facts["note"]) == (2, "nothing is extracted yet")
         assert facts["calls"] == {}
+
+
+@pytest.mark.slow
+def test_an_hour_of_long_ago_that_is_stale_stops_no_audit(tmp_path: Path, life: Life):
+    life.span("new", "30T10:05", trace="t4")
+    with works(tmp_path, life.store, start="2026-09-07T10:00", now="2026-09-07T12:50") as world:
+        world.settle()
+        world.at("2026-09-30T11:50").rerun("2026-09-30T10:00")
+        world.at("2026-10-30T11:50").rerun("2026-10-30T10:00")
+        world.rerun(H.key, only=["observations"])
+        facts = audited(world)
+        assert (facts["compared"], facts["differing"]) == (1, 0)
+        assert "| 2026-09-07-10:00 | stale |" in facts["not_settled"]

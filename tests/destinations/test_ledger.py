@@ -169,3 +169,11 @@ def test_no_secret_reaches_the_ledger_the_logs_or_an_error(
     assert "what is" in rows
     for text in (rows, ours, written.decode("latin-1")):
         assert MIXPANEL_TOKEN not in text
+
+
+def test_a_folder_whose_name_is_a_pattern_has_a_ledger_of_its_own(mixpanel: World) -> None:
+    mixpanel.put(events(3))
+    for name, sent in (("data1", 3), ("data[1]", 4), ("data[1]", 0)):
+        mixpanel.lake_root = str(mixpanel.folder / name)
+        assert only(mixpanel.deliver(run=name)).sent == sent
+        mixpanel.put(events(4))

@@ -69,6 +69,7 @@ def test_redirects_on_the_same_host_are_followed_with_credentials(echo: Echo):
     [
         ("GET", "http://other.invalid/echo", 307, "another host, http://other.invalid"),
         ("GET", "http://127.0.0.1:1/echo", 302, "another host"),
+        ("GET", "http://127.0.0.1:99999/echo", 302, "something that is no URL"),
         ("GET", "/go?to=/go", 307, "more than 3 redirects"),
         ("POST", "/echo", 302, "would drop the body"),
     ],
@@ -211,3 +212,16 @@ class _Plain(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         return
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("NO_PROXY", "localhost,fd00::/8"), ("ALL_PROXY", "ftp://someone:pass-word@proxy:21")]
+)
+def test_unusable_proxy_variables_are_named_without_what_they_hold(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match="proxy variables") as caught:
+        HttpClient("https://lf.example")
+    assert variable in str(caught.value)
+    assert "pass-word" not in str(caught.value)

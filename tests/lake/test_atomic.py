@@ -6,9 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from lf_dagster.errors import ConfigError
 from lf_dagster.lake import Lake
@@ -198,3 +203,19 @@ def test_a_file_url_and_a_relative_folder_are_local(tmp_path: Path, monkeypatch:
     assert Lake("data").root == str(tmp_path / "data")
     assert Lake(f"file://{tmp_path}/data").root == str(tmp_path / "data")
     assert Lake("data").is_local
+
+
+def test_an_upload_that_another_writer_ends_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch):
+    lake = Lake(f"memory://lake-{uuid.uuid4().hex}")
+    other = f"{lake.root}/folder/_uploading-of-another-writer"
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe_file(other, b"")
+
+    def modified(_filesystem: Any, path: str) -> datetime:
+        filesystem.mv(path, f"{lake.root}/folder/theirs")
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(MemoryFileSystem, "modified", modified)
+    with lake.replacing(f"{lake.root}/folder/ours") as file:
+        file.write_bytes(b"")
+    assert [path.rpartition("/")[2] for path in lake.glob(f"{lake.root}/folder/*")] == ["ours", "theirs"]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lf_dagster.errors import FatalError
+from lf_dagster.errors import FatalError, RetryableError
 from lf_dagster.lake import DeletionRule, ExtractFile, Lake
 from tests.lake.conftest import HOUR, Row, page
 from tests.lake.test_atomic import start_writer, write_old
@@ -373,3 +373,28 @@ def test_any_reads_leave_the_last_one_live_and_mark_what_was_seen_before(reads: 
             assert {row["id"]: row["deleted_seen_at"] for row in rows} == {**dict.fromkeys(returned), **first_missing}
             assert (file.rows, file.deleted, file.newly_deleted) == (len(returned), len(first_missing), len(newly))
             assert sorted(summary(rows)) == sorted(map(row_of, seen))
+
+
+def test_a_read_that_another_one_has_overtaken_replaces_nothing(lake: Lake):
+    begun, later = datetime.now(timezone.utc) - timedelta(minutes=9), timedelta(minutes=5)
+
+    def overtaken() -> None:
+        with lake.open_extract("p", "observations", HOUR, rule=DeletionRule(seen_at=begun)) as slow:
+            slow.add(page([("a", 0, 0, "old")]))
+            with lake.open_extract("p", "observations", HOUR, rule=DeletionRule(seen_at=begun + later)) as quick:
+                quick.add(page([("a", 0, 1, "new"), ("b", 1, 1, "new")]))
+                quick.set_facts(extracted_at=(begun + later).isoformat())
+
+    with pytest.raises(RetryableError, match="another run has read this hour"):
+        overtaken()
+    assert [(row["id"], row["json"]) for row in read(lake)] == [("b", "new"), ("a", "new")]
+
+
+def test_an_extract_of_a_clock_that_was_ahead_is_replaced(lake: Lake):
+    ahead = datetime.now(timezone.utc) + timedelta(days=1)
+    with lake.open_extract("p", "observations", HOUR, rule=DeletionRule(seen_at=ahead)) as writer:
+        writer.add(page([("a", 0, 0, "old")]))
+        writer.set_facts(extracted_at=ahead.isoformat())
+    with lake.open_extract("p", "observations", HOUR) as writer:
+        writer.add(page([("a", 0, 1, "new")]))
+    assert [row["json"] for row in read(lake)] == ["new"]

@@ -8,12 +8,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lf_dagster.errors import ConfigError
 from lf_dagster.hours import Hour
 from lf_dagster.lake import EXTRACT_SCHEMA, Lake, writer
 from lf_dagster.lake.pages import PageStore
@@ -207,3 +210,36 @@ def test_one_row_group_is_held_at_a_time(local: Lake, monkeypatch: pytest.Monkey
         monkeypatch.setattr(PageStore, "read", watched)
     assert pq.ParquetFile(local.extract_path("p", "observations", HOUR)).num_row_groups >= 9
     assert max(held) - min(held) < 1.5 * group
+
+
+class Remembering(LocalFileSystem):
+    """Remembers what it has listed, as the filesystems of object stores do."""
+
+    protocol = "remembering"
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        return super()._strip_protocol(str(path).removeprefix("remembering://"))
+
+    def ls(self, path: str, detail: bool = False, **options: Any) -> Any:
+        found = self._ls_from_cache(path)
+        if found is None:
+            found = self.dircache[path] = super().ls(path, detail=True, **options)
+        return found if detail else [entry["name"] for entry in found]
+
+
+def test_what_other_processes_write_behind_a_url_is_seen(tmp_path: Path):
+    fsspec.register_implementation("remembering", Remembering, clobber=True)
+    lake, others = Lake(f"remembering://{tmp_path}"), Lake(str(tmp_path))
+    for hours in ([HOUR], [HOUR, HOUR.shift(1)]):
+        with others.open_extract("p", "observations", hours[-1]) as writer:
+            writer.add(page([("a", 0, 0, "{}")], hours[-1]))
+        assert lake.extracted_hours("p", "observations") == hours
+        assert len(lake.extract_paths("p", "observations", hours)) == len(hours)
+
+
+def test_a_url_with_a_password_is_refused_without_showing_it():
+    with pytest.raises(ConfigError, match="password") as caught:
+        Lake("sftp://someone:pass-word@host/data")
+    assert "pass-word" not in str(caught.value)
+    assert "FSSPEC_SFTP_PASSWORD" in str(caught.value)

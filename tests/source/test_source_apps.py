@@ -249,3 +249,15 @@ def test_the_legacy_api_gives_content_in_any_case(standin: Standin, connect: Con
     standin.use(a_mixed_hour())
     [found] = extract(connect(content="source_apps", read_path="legacy"), lake, streams=["observations"])
     assert len(with_content(lake)) == found.rows == 310
+
+
+def test_versions_that_a_page_break_parts_are_both_read_again(standin: Standin, connect: Connect, lake: Lake):
+    world = World()
+    for updated, name in ((0, "old"), (1000, "new")):
+        world.observation("changed", 0, trace="d", metadata=NODE, updated=updated, name=name, **CONTENT)
+    for row in range(49):
+        world.observation(f"row-{row}", row + 1, trace="d", metadata=NODE, **CONTENT)
+    standin.use(world)
+    read(connect(content="source_apps"), lake)
+    changed = stored(lake)["changed"]
+    assert (changed["name"], changed["input"]) == ("new", "question")

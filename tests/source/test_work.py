@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lf_dagster.errors import ConfigError
 from lf_dagster.http import Cancelled
-from lf_dagster.source import load
+from lf_dagster.source import load, work
 from lf_dagster.source.load import Load, cpu_needed
 from lf_dagster.source.work import Crew, Segment
 from tests.source.conftest import HOUR
@@ -227,3 +228,60 @@ def test_time_in_line_for_a_core_counts_where_the_system_tells(tmp_path: Path, m
         if text is not None:
             (tmp_path / "schedstat").write_text(text)
         assert cpu_needed() == pytest.approx(time.thread_time() + in_line, abs=0.05)
+
+
+class Lingers(Job):
+    """Is still in the middle of things when the crew stops; `entered` says that it has come there."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.entered, self.released = threading.Event(), threading.Event()
+        self.thread = threading.current_thread()
+
+    def wait(self) -> None:
+        self.thread = threading.current_thread()
+        self.entered.set()
+        self.released.wait(10)
+
+
+class Hangs(Lingers):
+    """Hangs in a request; its end takes as long as `other` takes to finish."""
+
+    other: Lingers
+
+    def walk(self, segment: Segment) -> None:
+        self.wait()
+
+    def abandon(self) -> None:
+        super().abandon()
+        self.other.released.set()
+        self.other.thread.join(10)
+
+
+class Writes(Lingers):
+    """Takes long to write what it has."""
+
+    def finish(self) -> int:
+        self.wait()
+        return super().finish()
+
+
+class Fails(Job):
+    """Fails once the others are where they should be."""
+
+    others: tuple[Lingers, ...]
+
+    def walk(self, segment: Segment) -> None:
+        assert all(other.entered.wait(10) for other in self.others)
+        raise ConfigError("the first error")
+
+
+def test_an_hour_that_is_finished_while_others_are_abandoned_hides_no_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(work, "PATIENCE_SECONDS", 0.05)
+    hangs, writes, fails = Hangs(0), Writes(1), Fails(2)
+    hangs.other, fails.others = writes, (hangs, writes)
+    with pytest.raises(ConfigError, match="the first error"), Crew([hangs, writes, fails], workers=3) as crew:
+        list(crew.results())
+    hangs.released.set()
+    assert hangs.abandoned
+    assert writes.finished.is_set()

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lf_dagster.errors import ConfigError, FatalError
@@ -247,3 +249,21 @@ def test_the_ledger_has_the_columns_that_are_read() -> None:
     from lf_dagster.destinations.ledger import COLUMNS
 
     assert LEDGER_COLUMNS.keys() - {"destination"} <= set(COLUMNS)
+
+
+def test_a_folder_whose_name_is_a_pattern_is_read_itself(tmp_path: Path) -> None:
+    for name, rows in (("data1", ROWS[:1]), ("data[1]", ROWS)):
+        project = Project(tmp_path / name)
+        project.extract_v2(rows, [HOUR, NEXT])
+        project.run([HOUR, NEXT])
+        with project.lake.replacing(project.lake.ledger_path("demo", "mixpanel", HOUR)) as file:
+            pq.write_table(_ledger_row(), file)
+        assert ask(project, "SELECT count(*) AS n FROM observations") == [{"n": len(rows)}]
+        assert ask(project, "SELECT count(*) AS n FROM deliveries") == [{"n": 1}]
+
+
+def _ledger_row() -> pa.Table:
+    from lf_dagster.destinations.ledger import LEDGER_SCHEMA
+
+    row = {"partition_hour": HOUR.start, "event": "e", "event_id": "i", "status": "delivered", "written_at": HOUR.end}
+    return pa.Table.from_pylist([{**dict.fromkeys(LEDGER_SCHEMA.names), **row}], LEDGER_SCHEMA)
