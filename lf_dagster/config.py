@@ -7,7 +7,6 @@ environment variable that holds the secret, and `secret()` reads it when it is n
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -17,7 +16,7 @@ from typing_extensions import Self
 from lf_dagster.agents import AgentSettings
 from lf_dagster.environment import Sources, environment_settings, sources_of
 from lf_dagster.errors import ConfigError
-from lf_dagster.fields import Origin, Owner, ProjectName, Time, VariableName
+from lf_dagster.fields import Origin, Owner, ProjectName, Time, VariableName, may_be_secret
 from lf_dagster.kinds import EXTRA_EVENTS as EXTRA_EVENTS  # noqa: PLC0414 - part of this module's interface
 from lf_dagster.kinds import EventKind, ExtraEvent, LlmAnalytics, kinds_shipped
 from lf_dagster.policies import PolicySettings
@@ -371,7 +370,7 @@ def load_project(
     try:
         return ProjectSettings.model_validate(_merge(environment, given)).with_sources(sources)
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(_explain(error, sources)) from None
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -382,12 +381,14 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _explain(error: Any) -> str:
-    return "settings are not valid:\n  " + "\n  ".join(_line(item) for item in error.errors())
+def _explain(error: Any, sources: Sources) -> str:
+    return "settings are not valid:\n  " + "\n  ".join(_line(item, sources) for item in error.errors())
 
 
-def _line(item: Any) -> str:
-    field = ".".join(str(part) for part in item["loc"]) or "project"
-    # Who puts a secret where its variable's name is due, or into a URL, must not find it in a log.
-    hidden = field.endswith("_env") or re.search(r"://[^/\s]*@", str(item["input"]))
-    return f"{field}: {item['msg']}" + ("" if hidden else f" (got {item['input']!r})")
+def _line(item: Any, sources: Sources) -> str:
+    field = ".".join(str(part) for part in item["loc"])
+    if not field:  # what only makes sense together; the value would be everything
+        return f"project: {item['msg']}"
+    said = f"{field}: {item['msg']}" + ("" if may_be_secret(item) else f" (got {item['input']!r})")
+    given = max((name for name in sources if f"{field}.".startswith(f"{name}.")), key=len, default=None)
+    return f"{said}, from {sources[given][0]}" if given else said

@@ -51,6 +51,13 @@ def _owner(value: str) -> str:
     return value
 
 
+def may_be_secret(item: Any) -> bool:
+    """Whether the input of a validation error must stay out of logs: it stands where its variable's name is due, under
+    a name of its own such as `secret_key`, or in a URL."""
+    named = item["type"] == "extra_forbidden" or str((item["loc"] or ("",))[-1]).endswith("_env")
+    return named or re.search(r"://[^/\s]*@", str(item["input"])) is not None
+
+
 def _pattern(*patterns: str) -> Any:
     return Field(json_schema_extra={"pattern": "|".join(patterns)})
 

@@ -30,7 +30,7 @@ app.command()(llm_report.report)
 
 
 def main() -> None:
-    """Entry point: 0 all well, 1 something failed, 2 wrong usage, 3 done but events were rejected."""
+    """Entry point: 0 all well, 1 something failed, 2 unknown options or arguments, 3 done but events were rejected."""
     try:
         app()
     except LfDagsterError as error:

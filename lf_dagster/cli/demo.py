@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from lf_dagster.cli.console import errors, out, show_progress
+from lf_dagster.cli.console import errors, out, show_progress, show_table
 from lf_dagster.config import ProjectSettings
-from lf_dagster.errors import FatalError
+from lf_dagster.errors import ConfigError, FatalError
 from lf_dagster.hours import Hour, hour_range
 
 _STARTED = "demo-start.txt"
@@ -57,6 +57,9 @@ class DemoWorld:
 
 
 def _begin(folder: Path, hours: int) -> None:
+    """Makes the folder anew; ConfigError when what is in it is not of a demo."""
+    if folder.exists() and not (folder / _STARTED).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} holds something else than a demo", hint="Name a folder that is new, or empty.")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     first = Hour.containing(datetime.now(timezone.utc)).shift(-hours)
@@ -125,14 +128,16 @@ def _project_file(name: str) -> Path:
 
 def _ship(folder: Path, world: DemoWorld, hours: list[Hour]) -> int:
     from lf_dagster.cli.projects import dagster_instance, load_definitions, projects_of
-    from lf_dagster.cli.sync import result_table, summary, sync_hours
+    from lf_dagster.cli.sync import INTERRUPTED, result_table, summary, sync_hours
 
     definitions = load_definitions("lf_dagster.definitions")
     [settings] = projects_of(definitions, "langfuse")
     destinations = list(settings.destinations)
     with dagster_instance() as instance:
         result = sync_hours(definitions, instance, settings, hours, destinations=destinations)
-    out.print(result_table("demo", result, destinations))
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    show_table(result_table("demo", result, destinations))
     out.print(summary("demo", result, destinations, len(hours)), highlight=False)
     for failure in result.failures:
         errors.print(failure, style="red", markup=False, highlight=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +32,11 @@ def load_environment() -> None:
     """Reads `.env` of the current folder, as `dagster dev` does; variables that are set already win."""
     from dotenv import load_dotenv
 
-    load_dotenv(Path.cwd() / ".env")
+    file = Path.cwd() / ".env"
+    try:
+        load_dotenv(file)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 text: {error.reason}", hint="Save it as UTF-8.") from None
 
 
 def load_definitions(module: str) -> Any:
@@ -42,22 +46,48 @@ def load_definitions(module: str) -> Any:
     load_environment()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        loaded = importlib.import_module(module)
+        loaded = _import(module)
         found = getattr(loaded, "defs", None)
         if found is None:
             raise ConfigError(f"module {module} has no `defs`", hint="Name the module that Dagster loads, with -m.")
         return found if isinstance(found, dg.Definitions) else _load(found)
 
 
+def _import(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise  # It is there, and imports what is not.
+        hint = "Name the module that Dagster loads, with -m or LF_DAGSTER_MODULE; Python has to find it from here."
+        raise ConfigError(f"there is no module {module}", hint=hint) from None
+
+
+_JUDGES = ("dagster", "dagster_shared", "pydantic_core", "yaml")
+"""Packages whose errors say what is wrong with a document, and where."""
+
+
 def _load(definitions: Callable[[], Any]) -> Any:
-    """Loads what `@dg.definitions` made lazy; our own errors come out without Dagster's wrapping."""
+    """Loads what `@dg.definitions` made lazy; what is wrong with a document comes out without Dagster's wrapping."""
     try:
         return definitions()
-    except Exception as error:  # noqa: BLE001 - raised again at once, without the wrapping
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, LfDagsterError):
-            cause = cause.__cause__
-        raise cause or error from None
+    except Exception as error:
+        causes = list(_causes(error))
+        if ours := next((cause for cause in causes if isinstance(cause, LfDagsterError)), None):
+            raise ours from None
+        judged = [cause for cause in causes if type(cause).__module__.partition(".")[0] in _JUDGES]
+        if len(judged) < len(causes):
+            raise
+        lines = [line for line in str(judged[-1]).splitlines() if "errors.pydantic.dev" not in line]
+        raise ConfigError(
+            "the definitions do not load: " + "\n".join(lines), hint="`dg check defs` shows the lines."
+        ) from None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def projects_of(definitions: Any, only: str | None = None) -> list[ProjectSettings]:
@@ -93,6 +123,9 @@ def dagster_instance() -> Any:
 
     if not os.environ.get("DAGSTER_HOME") and (Path.cwd() / "dagster.yaml").exists():
         os.environ["DAGSTER_HOME"] = str(Path.cwd())
-    if os.environ.get("DAGSTER_HOME"):
+    if home := os.environ.get("DAGSTER_HOME"):
+        if not (Path(home).expanduser().is_absolute() and Path(home).expanduser().is_dir()):
+            hint = "Set it to the absolute path of a folder that is there, such as that of this project."
+            raise ConfigError(f"DAGSTER_HOME is no folder, or no absolute path: {home!r}", hint=hint)
         return dg.DagsterInstance.get()
     return dg.DagsterInstance.ephemeral()

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from lf_dagster.accounting import ProjectAccount, lag_of
-from lf_dagster.cli.console import errors, out
+from lf_dagster.cli.console import errors, out, show_table
 from lf_dagster.cli.projects import (
     DEFAULT_MODULE,
     ModuleOption,
@@ -73,11 +73,11 @@ def print_report(report: Report) -> None:
     for line in _how_far(found):
         _say(line)
     if found.extracted and found.destinations:
-        out.print(_destinations(found))
+        show_table(_destinations(found))
     for line in _remarks(found):
         _say(f"  {line}")
     if found.outstanding():
-        out.print(_outstanding(report))
+        show_table(_outstanding(report))
     for line in (*_broken(found), *_failures(report), *_audit(report)):
         _say(f"  {line}")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from lf_dagster.cli.console import errors, out, show_progress
+from lf_dagster.cli.console import errors, out, show_progress, show_table
 from lf_dagster.cli.hours import Mode, chosen_hours, hours_between, run_in_flight
 from lf_dagster.cli.launch import DEFAULT_URL, launch_hours
 from lf_dagster.cli.projects import (
@@ -34,18 +34,22 @@ REJECTED = 3
 """Exit code: every hour is done, but a destination rejected events."""
 BUSY = 4
 """Exit code: refused, since a run is working on one of the hours."""
+INTERRUPTED = 130
+"""Exit code: Ctrl-C, as shells have it."""
 
 
 @dataclass
 class SyncResult:
     """What became of some hours: facts[hour][asset name] = metadata of its last materialisation.
 
-    `limited_at`: the first hour that was not done because the limit was reached; None: all were.
+    `limited_at`: the first hour that was not done because the limit was reached; None: all were. `interrupted`: Ctrl-C
+    ended the last run, and no other one was begun.
     """
 
     facts: dict[Hour, dict[str, dict[str, Any]]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     limited_at: Hour | None = None
+    interrupted: bool = False
 
     def total(self, asset: str, fact: str) -> int:
         return sum(int(facts.get(asset, {}).get(fact, 0)) for facts in self.facts.values())
@@ -180,12 +184,16 @@ def _run_here(
         limit=limit,
         tags=options.tags(),
     )
-    out.print(result_table(settings.name, result, destinations))
+    show_table(result_table(settings.name, result, destinations))
     done = [hour for hour in hours if result.limited_at is None or hour < result.limited_at]
     out.print(summary(settings.name, result, destinations, len(done)), highlight=False)
     for failure in result.failures:
         errors.print(failure, style="red", markup=False, highlight=False)
-    if not result.failures and result.total("raw_observations", _ROWS) == 0:
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if not hours:
+        errors.print(f"no hour has ended yet: the first is {settings.start}", markup=False, highlight=False)
+    elif not result.failures and result.total("raw_observations", _ROWS) == 0:
         errors.print(why_empty(settings, done), markup=False, highlight=False)
     if result.failures:
         return 1
@@ -223,7 +231,8 @@ def sync_hours(
     limit: int | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> SyncResult:
-    """Runs the project's job over the hours, `hours_per_run` at a time; a failed block does not stop the next.
+    """Runs the project's job over the hours, `hours_per_run` at a time; a failed block does not stop the next, an
+    interrupted one does.
 
     With a `limit`, hour by hour, until the hours done have that many traces. `tags` go onto every run.
     """
@@ -244,6 +253,8 @@ def sync_hours(
             raise_on_error=False,
         )
         _collect(result, run)
+        if result.interrupted:
+            break
         if limit and result.traces >= limit and number < len(blocks):
             _note_limit(instance, run.run_id, result, blocks[number][0])
             break
@@ -268,16 +279,29 @@ def _note_limit(instance: Any, run_id: str, result: SyncResult, not_done: Hour) 
 
 
 def _collect(result: SyncResult, run: Any) -> None:
+    if _was_interrupted(run):
+        result.interrupted = True
+        result.failures.append("interrupted: the same command does what is left")
     for event in run.all_events:
         if event.is_step_materialization and event.partition is not None:
             materialization = event.step_materialization_data.materialization
             facts = {name: value.value for name, value in materialization.metadata.items()}
             hour = result.facts.setdefault(Hour.from_key(event.partition), {})
             hour.setdefault(materialization.asset_key.path[-1], {}).update(facts)
-        elif event.is_step_failure:
+        elif event.is_step_failure and not result.interrupted:
             data = event.step_failure_data
             described = data.user_failure_data.description if data.user_failure_data else None
             result.failures.append(described or _innermost(data.error))
+
+
+def _was_interrupted(run: Any) -> bool:
+    """Whether Ctrl-C ended the run: for Dagster a failure of its own kind, or what *Terminate* in the UI asked for."""
+    from dagster._core.events import DagsterEventType, RunFailureReason
+
+    by_type = {event.event_type: event for event in run.all_events}
+    failure = by_type.get(DagsterEventType.RUN_FAILURE)
+    reason = failure.job_failure_data.failure_reason if failure else None
+    return reason is RunFailureReason.UNEXPECTED_TERMINATION or DagsterEventType.RUN_CANCELED in by_type
 
 
 def _innermost(error: Any) -> str:

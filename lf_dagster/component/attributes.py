@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from lf_dagster.component.schema import with_errors_in_place
 from lf_dagster.config import ProjectSettings
+from lf_dagster.fields import may_be_secret
 
 _DESTINATIONS = ("mixpanel", "posthog")
 
@@ -72,8 +73,6 @@ def _is_template(value: Any) -> bool:
 
 
 def _details(error: Any) -> InitErrorDetails:
-    # Dagster prints these errors with their input, which may be a secret that stands where its variable's name is due.
-    named = bool(error["loc"]) and str(error["loc"][-1]).endswith("_env")
-    return InitErrorDetails(
-        type=error["type"], loc=error["loc"], input="***" if named else error["input"], ctx=error.get("ctx", {})
-    )
+    # Dagster prints these errors with their input.
+    shown = "***" if may_be_secret(error) else error["input"]
+    return InitErrorDetails(type=error["type"], loc=error["loc"], input=shown, ctx=error.get("ctx", {}))

@@ -58,6 +58,16 @@ def test_where_all_is_well_it_says_how_far_and_nothing_else(shop: Works, capsys,
     assert max(map(len, lines)) <= 100
 
 
+def test_no_number_is_cut_where_the_terminal_is_narrow(shop: Works, capsys, monkeypatch):
+    shop.settle()
+    wide = text(shop, capsys, monkeypatch)
+    monkeypatch.setenv("COLUMNS", "30")
+    print_report(report(shop))
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        line.split() for line in wide.splitlines()
+    ]
+
+
 @pytest.mark.slow
 def test_without_dagster_history_it_reports_all_the_same(shop: Works):
     shop.settle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,121 @@ def test_a_wrong_variable_is_named_when_definitions_load(
     code, error = call(["status"], tmp_path, monkeypatch, capfd, MIXPANEL_PROJECT_TOKEN="x", MIXPANEL_REGION="mars")
     assert code == 1
     assert "mixpanel.region" in error
-    assert "'mars'" in error
+    assert "(got 'mars'), from MIXPANEL_REGION" in error
+
+
+def test_a_setting_that_clashes_with_another_is_answered_without_all_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    variables = {"LF_DAGSTER_SOURCE_APPS": "", "LF_DAGSTER_EXTRA_EVENTS": "dify_message", "POSTHOG_API_KEY": "phc_x"}
+    _, error = call(["status"], tmp_path, monkeypatch, capfd, **variables)
+    assert "source_apps has no dify" in error
+    assert "got {" not in error
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"DAGSTER_HOME": "/absolute/path/of/this/folder"}, "DAGSTER_HOME is no folder"),
+        ({"DAGSTER_HOME": "here"}, "no absolute path: 'here'"),
+        ({"LF_DAGSTER_MODULE": "shop.nowhere"}, "there is no module shop.nowhere"),
+        ({"LANGFUSE_HOST": "https://ada:pass-word@langfuse.example.com"}, "a URL with a user or password"),
+    ],
+)
+def test_a_wrong_variable_is_answered_in_words(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    said: str,
+):
+    code, error = call(["status"], tmp_path, monkeypatch, capfd, **variables)
+    assert code == 1
+    assert said in error
+    assert "Traceback" not in error
+    assert "pass-word" not in error
+
+
+PROJECT = """\
+[tool.dg]
+directory_type = "project"
+[tool.dg.project]
+root_module = "broken_shop"
+"""
+DEFINITIONS = """\
+from pathlib import Path
+
+import dagster as dg
+
+
+@dg.definitions
+def defs():
+    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+"""
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ("  mixpanel:\n    regoin: eu", ["attributes.mixpanel.regoin", "defs.yaml:4", "not permitted"]),
+        ("  langfuse:\n    secret_key: sk-lf-1", ["attributes.langfuse.secret_key", "defs.yaml:4"]),
+        (
+            "  langfuse:\n    host: https://ada:sk-lf-1@langfuse.example.com",
+            ["attributes.langfuse.host", "a URL with a user"],
+        ),
+        ("  mixpanel:\n\tregion: eu", ["line 4", "cannot start any token"]),
+        ("  posthog:\n    host: '{{ contxt.host }}'", ["defs.yaml:4", "'contxt' not found"]),
+    ],
+)
+def test_a_mistake_in_a_document_is_answered_with_field_and_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    attributes: str,
+    said: list[str],
+):
+    package = tmp_path / "src" / "broken_shop"
+    (package / "defs" / "shop").mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (package / "__init__.py").touch()
+    (package / "definitions.py").write_text(DEFINITIONS)
+    document = f"type: lf_dagster.LangfuseProject\nattributes:\n{attributes}\n"
+    (package / "defs" / "shop" / "defs.yaml").write_text(document)
+    monkeypatch.syspath_prepend(str(package.parent))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "broken_shop"]:
+        monkeypatch.delitem(sys.modules, name)
+    code, error = call(["status", "-m", "broken_shop.definitions"], tmp_path, monkeypatch, capfd)
+    assert code == 1
+    assert "Traceback" not in error
+    assert [text for text in said if text not in error] == []
+    assert "sk-lf-1" not in error
+
+
+def test_a_demo_leaves_a_folder_alone_that_holds_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.txt").write_text("mine")
+    code, error = call(["demo", "--folder", ".", "--hours", "1"], tmp_path, monkeypatch, capfd)
+    assert (code, f"{tmp_path} holds something else than a demo" in error) == (1, True)
+    assert (tmp_path / "data" / "mine.txt").read_text() == "mine"
+
+
+def test_an_env_file_of_another_encoding_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    (tmp_path / ".env").write_text("LANGFUSE_START=2026-11-20\n", encoding="utf-16")
+    code, error = call(["status"], tmp_path, monkeypatch, capfd)
+    assert (code, f"{tmp_path / '.env'} is not UTF-8" in error, "Traceback" in error) == (1, True, False)
+
+
+def test_a_sync_before_the_first_hour_has_ended_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    variables = {"LANGFUSE_START": "2999-01-01", "POSTHOG_API_KEY": "phc_x", "LF_DAGSTER_DATA": str(tmp_path / "data")}
+    code, error = call(["sync", "--mode", "incremental"], tmp_path, monkeypatch, capfd, **variables)
+    assert "no hour has ended yet: the first is 2999-01-01-00:00" in error
+    assert code == 0
 
 
 def call(
@@ -76,7 +191,7 @@ def call(
     """Runs the command line in this process: its exit code and what it wrote to stderr."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr("sys.argv", ["lf-dagster", *arguments])
-    for name, value in {"LANGFUSE_START": "2026-11-20-00:00", **variables}.items():
+    for name, value in {"LANGFUSE_START": "2026-11-20-00:00", "COLUMNS": "400", **variables}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as ended:
         main()

@@ -6,10 +6,12 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from lf_dagster.simulators.faults import Fault
 from tests.e2e.leaks import leaks_in_files, leaks_in_text
 from tests.e2e.stack import RECORDED_FROM, RECORDED_TO, StandIns, command, run_cli
 from tests.e2e.test_recorded_rows import ids, query, sync
@@ -46,6 +48,28 @@ def test_two_syncs_of_different_hours_at_once_both_end_well(recorded: StandIns, 
     outputs = [process.communicate(timeout=100) for process in running]
     assert [process.returncode for process in running] == [0, 0], outputs
     assert query(tmp_path, "SELECT count(*) FROM langfuse.observations") == [(1320,)]
+    assert len(ids(recorded.mixpanel_events())) == len(set(ids(recorded.mixpanel_events()))) > 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_sync_and_not_only_the_hours_under_way(recorded: StandIns, tmp_path: Path):
+    env = recorded.environment(tmp_path, PATH="/usr/bin:/bin")
+    recorded.mixpanel.state.faults.add(Fault(path="/import", delay_seconds=3))
+    # Hour by hour, as days are one after the other.
+    started = command("sync", "--from", RECORDED_FROM, "--to", RECORDED_TO, "--limit", "100000")
+    with subprocess.Popen(started, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "events:" in line:  # they are on their way to Mixpanel now
+                break
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert "Interrupted" not in said
+    assert {path.parent.name for path in (tmp_path / "data" / "raw").rglob("*.parquet")} == {"hour=00"}
+    assert run_cli(["sync", "--from", RECORDED_FROM, "--to", "2026-11-21T01:00"], env, tmp_path).returncode == 0
     assert len(ids(recorded.mixpanel_events())) == len(set(ids(recorded.mixpanel_events()))) > 0
 
 
