@@ -12,7 +12,7 @@ import pytest
 
 from lf_dagster.hours import Hour
 from lf_dagster.warehouse import READ_PATH_DIFFERENCES
-from tests.warehouse.extracts import DATA, Project, hours_of, recorded
+from tests.warehouse.extracts import DATA, Project, hours_of, recorded, synthetic_row, v2_row
 
 KEYS = {
     "observations": ("trace_id", "observation_id"),
@@ -124,3 +124,43 @@ def test_a_legacy_trace_and_its_observations_meet_across_hours(project: Project)
     assert (row["n_observations"], row["partition_hour"]) == (1, h5.start)
     [observation] = project.table("observations")
     assert observation["user_id"] == "u"
+
+
+_LEGACY_CALL = {"id": "a", "traceId": "t1", "startTime": "2026-11-21T06:01:00Z", "type": "SPAN", "name": "x"}
+_SYNTHETIC = synthetic_row("t1", "2026-11-21T05:59:00Z", traceName="chat")
+
+
+def _across_hours(project: Project) -> tuple[Hour, Hour]:
+    """A legacy trace whose first observation starts in the hour after its own time."""
+    h5, h6 = Hour.from_key("2026-11-21-05:00"), Hour.from_key("2026-11-21-06:00")
+    trace = {"id": "t1", "timestamp": "2026-11-21T05:59:00Z", "name": "chat", "userId": "u", "tags": []}
+    project.extract_legacy([trace], [_LEGACY_CALL], [h5, h6])
+    project.run([h5, h6])
+    return h5, h6
+
+
+def test_a_trace_is_one_while_only_the_hour_of_its_observations_was_read_on_the_new_path(project: Project) -> None:
+    h5, h6 = _across_hours(project)
+    project.extract_v2([v2_row("a", "t1", "2026-11-21T06:01:00Z", name="x", userId="u")], [h6])
+    project.run([h6])
+    project.run([h5])
+    [row] = project.table("traces")
+    assert (row["partition_hour"], row["trace_name"], row["n_observations"]) == (h5.start, "chat", 1)
+
+    project.extract_v2([_SYNTHETIC], [h5])
+    assert project.run([h5]).touched_hours == {h6}
+    project.run([h6])
+    [row] = project.table("traces")
+    assert (row["partition_hour"], row["trace_name"], row["n_observations"]) == (h6.start, "chat", 1)
+
+
+def test_a_trace_stays_while_only_the_hour_of_its_own_time_was_read_on_the_new_path(project: Project) -> None:
+    h5, h6 = _across_hours(project)
+    project.extract_v2([_SYNTHETIC], [h5])
+    assert project.run([h5]).touched_hours == {h6}
+    project.run([h6])
+    [row] = project.table("traces")
+    assert (row["partition_hour"], row["trace_name"], row["n_observations"]) == (h6.start, "chat", 1)
+    assert project.run([h5]).touched_hours == set(), "what is made of observations has no say over them"
+    assert project.run([h6]).touched_hours == set()
+    assert len(project.table("traces")) == 1

@@ -1,6 +1,7 @@
--- Every touched trace as seen from every hour that holds rows of it: parts within 48 h of that hour, combined; on the
--- legacy read path the trace row has the say. `is_owner` marks the one hour whose `traces` row this is, `is_near` hours
--- that the run can change, which are those whose whole window is known.
+-- Every touched trace as seen from every hour that holds rows of it: parts within 48 h of that hour, combined. A trace
+-- row of the legacy read path has the say, also over hours that were read on v2 since; without one, a trace with parts
+-- from v2 is what its parts say. `is_owner` marks the one hour whose `traces` row this is, `is_near` hours that the run
+-- can change, which are those whose whole window is known.
 WITH legacy_rows AS (
     SELECT
         * EXCLUDE (mark, keys),
@@ -60,21 +61,21 @@ combined AS (
         sum(p.output_tokens) AS output_tokens,
         sum(p.total_tokens) AS total_tokens,
         sum(p.total_cost) AS total_cost,
-        bit_xor(p.app_digest) AS app_digest
+        bit_xor(p.app_digest) AS app_digest,
+        coalesce(bool_or(p.read_path = 'v2'), false) AS has_v2_parts
     FROM targets AS t
     LEFT JOIN trace_parts AS p
         ON p.trace_id = t.trace_id
         AND p.partition_hour BETWEEN t.partition_hour - INTERVAL 48 HOUR AND t.partition_hour + INTERVAL 48 HOUR
     GROUP BY t.trace_id, t.partition_hour, t.read_path
 ),
--- The newest trace row in reach; a struct, since it is NULL on v2.
+-- The newest trace row in reach; a struct, since it is NULL where there is none, as on v2.
 owners AS (
     SELECT t.trace_id, t.partition_hour, arg_max(l, l.timestamp) AS row
     FROM targets AS t
     JOIN legacy_rows AS l
         ON l.trace_id = t.trace_id
         AND l.partition_hour BETWEEN t.partition_hour - INTERVAL 48 HOUR AND t.partition_hour + INTERVAL 48 HOUR
-    WHERE t.read_path = 'legacy'
     GROUP BY t.trace_id, t.partition_hour
 ),
 roots AS (
@@ -86,9 +87,10 @@ resolved AS (
     SELECT
         t.trace_id,
         t.partition_hour,
-        t.read_path,
-        t.read_path = 'legacy' AS of_row,
-        row IS NOT NULL AS has_row,
+        row.trace_id IS NOT NULL AS has_row,
+        has_row OR (t.read_path = 'legacy' AND NOT has_v2_parts) AS of_row,
+        -- What is made of parts is no trace row to other hours.
+        CASE WHEN of_row THEN t.read_path ELSE 'v2' END AS read_path,
         row,
         coalesce(observed_at, synthetic_at) AS began_at,
         CASE WHEN of_row THEN row.trace_name ELSE coalesce(root.told_trace_name, first_trace_name, root.name) END
