@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from lf_dagster.config import ProjectSettings
 from lf_dagster.destinations import Ledger
 from lf_dagster.errors import FatalError
-from lf_dagster.hours import Hour
+from lf_dagster.hours import Hour, parse_hour
 from lf_dagster.lake import STREAMS, Lake, UnreadableFile, is_broken
 from lf_dagster.source import streams_of
 from lf_dagster.warehouse import Build, Warehouse, builds_since, extract_identity_of
@@ -124,12 +124,14 @@ def read_holdings(
     settings: ProjectSettings, lake: Lake, warehouse: Warehouse, hours: Sequence[Hour], others: Sequence[Hour] = ()
 ) -> dict[Hour, Holding]:
     """Everything about an unbroken stretch of hours and some others (empty holdings included), and about older hours
-    that are stale or behind. A file that cannot be read is part of its hour's holding, not an error.
+    that are stale or behind. A file that cannot be read is part of its hour's holding, not an error. Hours before the
+    project's start, held from when that was an earlier one, are left out: no run takes them.
 
     Raises WarehouseLocked when another process keeps the warehouse busy beyond the lock timeout.
     """
     builds = _read_builds(settings, warehouse, hours, others)
-    wanted = sorted({*hours, *others, *(build.hour for build in builds)})
+    start = parse_hour(settings.start)
+    wanted = sorted(hour for hour in {*hours, *others, *(build.hour for build in builds)} if hour >= start)
     by_layer = {(build.layer, build.hour): build for build in builds}
 
     def look(hour: Hour) -> Holding:

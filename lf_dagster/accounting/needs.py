@@ -29,6 +29,7 @@ REASONS = {
     "extract_newer": "Its extracts were read again since its tables were made.",
     "touched": "Observations of another hour belong to its traces, or to the traces of its scores.",
     "events_behind": "Its typed tables were made again since its events were.",
+    "events_reshaped": "It has something to deliver, and its events were made before their tables got other columns.",
     "undelivered": "It was never delivered.",
     "unfinished": "A delivery was cut short, or some events have no answer yet.",
     "events_newer": "Its events were made again since the delivery.",
@@ -140,10 +141,14 @@ def _of_models(holding: Holding) -> Iterator[Need]:
 
 
 def _of_deliveries(holding: Holding, settings: ProjectSettings, look: Look) -> Iterator[Need]:
-    for name, delivery in holding.deliveries.items():
-        reason = _delivery_reason(holding, delivery, name, settings, look)
-        if reason is not None:
-            yield Need(name, reason)
+    reasons = {
+        name: _delivery_reason(holding, delivery, name, settings, look) for name, delivery in holding.deliveries.items()
+    }
+    needs = [Need(name, reason) for name, reason in reasons.items() if reason is not None]
+    if needs and holding.events is not None and holding.events.stale_since is not None:
+        # Its rows have NULL in the columns that came, and have lost those that went: not to be sent like that.
+        needs = [Need("events", "events_reshaped")]
+    yield from needs
 
 
 def _delivery_reason(

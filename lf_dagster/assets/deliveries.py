@@ -5,13 +5,13 @@ No `from __future__ import annotations` here: Dagster reads the annotations of a
 
 import logging
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from lf_dagster.accounting import SourceIdentity, closes_at, is_closed
+from lf_dagster.accounting import Delivery, SourceIdentity, closes_at, is_closed
 from lf_dagster.assets.checks import DELIVERY_CHECKS, delivery_findings, newly_complete
 from lf_dagster.assets.columns import destination_columns
 from lf_dagster.assets.common import (
@@ -148,7 +148,9 @@ def _newly_complete(settings: ProjectSettings, ledger: Ledger, hour: Hour, run_i
     if not is_closed(settings, open_lake(settings), hour):
         return None
     known = ledger.facts(hour)
-    early = known is not None and datetime.fromisoformat(known["delivered_at"]) < closes_at(settings, hour)
+    # Ledgers of earlier versions do not say when: those never read an hour while it was under way.
+    landed_at = Delivery(known).delivered_at
+    early = landed_at is not None and landed_at < closes_at(settings, hour)
     return newly_complete(None if early else known, run_id)
 
 

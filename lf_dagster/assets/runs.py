@@ -51,17 +51,19 @@ def runs_on(instance: dg.DagsterInstance, project: str, lake: Lake) -> dict[Hour
 
 
 def hours_of_run(run: dg.DagsterRun) -> list[Hour]:
-    """The hours that a run was asked to do; empty for a run without partitions, and for one on days (the report)."""
+    """The hours that a run was asked to do; empty for a run without partitions, and for one whose partitions are no
+    hours: the report's days, or whatever somebody's own assets have whose keys begin with the project's name."""
     tags = run.tags
-    if _is_day(tags.get(_PARTITION) or tags.get(RANGE_START)):
-        return []
     if RANGE_START in tags and RANGE_END in tags:
-        return hour_range(Hour.from_key(tags[RANGE_START]), Hour.from_key(tags[RANGE_END]))
-    return [Hour.from_key(tags[_PARTITION])] if _PARTITION in tags else []
-
-
-def _is_day(key: str | None) -> bool:
-    return key is not None and len(key) == len("2026-11-21")
+        first, last = tags[RANGE_START], tags[RANGE_END]
+    elif _PARTITION in tags:
+        first = last = tags[_PARTITION]
+    else:
+        return []
+    try:
+        return hour_range(Hour.from_key(first), Hour.from_key(last))
+    except ValueError:
+        return []
 
 
 def failures_of(instance: dg.DagsterInstance, project: str) -> dict[Hour, Failures]:

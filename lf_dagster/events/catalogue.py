@@ -130,11 +130,15 @@ def load_catalogue(kinds: Collection[EventKind] | None = None) -> tuple[Event, .
     """
     if kinds is None:
         return tuple(event for name in _FILES for event in _file(name))
-    files = {_file_of(kind) for kind in kinds}
-    return tuple(event for name in _FILES if name in files for event in _file(name) if event.kind in kinds)
+    likely = {_file_of(kind) for kind in kinds}
+    found = tuple(event for name in _FILES if name in likely for event in _file(name) if event.kind in kinds)
+    if len(found) == len(set(kinds)):
+        return found
+    return tuple(event for event in load_catalogue() if event.kind in kinds)
 
 
 def _file_of(kind: EventKind) -> str:
+    """Where a kind is looked for first; it may stand in any file."""
     if kind in _AGENTS:
         return "agents"
     return next((name for prefix, name in _PREFIXES.items() if kind.startswith(prefix)), "langfuse")

@@ -23,7 +23,7 @@ from lf_dagster.kinds import LLM_EVENTS, EventKind
 from lf_dagster.warehouse import Model, ModelRun, Warehouse, load_models
 from lf_dagster.warehouse.database import literal
 from lf_dagster.warehouse.first_rows import first_rows
-from lf_dagster.warehouse.hours import build_ids, record_builds
+from lf_dagster.warehouse.hours import build_ids, mark_reshaped, record_builds
 from lf_dagster.warehouse.lineage import Lineage
 from lf_dagster.warehouse.models import AUDIT_COLUMNS, Column, macros_sql
 from lf_dagster.warehouse.tables import (
@@ -77,6 +77,8 @@ def run_events(
         with transaction(con, settings.name):
             prepare_tables(con, [model for model in load_models("typed") if model.kind == "table"], settings.name)
             reshaped = prepare_tables(con, models, settings.name)
+            if reshaped:
+                mark_reshaped(con, settings.name, audit.now)
             # A second thread hardly shortens the wait, and takes half as much CPU again.
             warehouse.use_threads(con, 1)
             open_inputs(con, settings, hours)

@@ -33,7 +33,8 @@ class Build:
     """One layer's newest build of one hour.
 
     `inputs` names what it was made from: the extracts (typed) or the typed build (events). `stale_since`: when a run
-    of another hour changed what this hour's typed rows should say; None when nothing did.
+    of another hour changed what this hour's typed rows should say, or (events) the columns of its tables; None when
+    nothing did.
     """
 
     layer: BuildLayer
@@ -69,6 +70,15 @@ def mark_stale(con: duckdb.DuckDBPyConnection, schema: str, hours: Iterable[Hour
             f"UPDATE {_table(schema)} SET stale_since = coalesce(stale_since, TIMESTAMPTZ {literal(now.isoformat())}) "
             f"WHERE layer = 'typed' AND {_among(wanted)}"
         )
+
+
+def mark_reshaped(con: duckdb.DuckDBPyConnection, schema: str, now: datetime) -> None:
+    """Mark all event builds as made before the event tables got other columns, inside the caller's transaction."""
+    _prepare(con, schema)
+    con.execute(
+        f"UPDATE {_table(schema)} SET stale_since = coalesce(stale_since, TIMESTAMPTZ {literal(now.isoformat())}) "
+        "WHERE layer = 'events'"
+    )
 
 
 def build_ids(con: duckdb.DuckDBPyConnection, schema: str, layer: BuildLayer, hours: Sequence[Hour]) -> dict[Hour, str]:

@@ -52,4 +52,4 @@ def stale_visits(
     con.execute(f"CREATE OR REPLACE TEMP MACRO session_idle_hours() AS {session_idle_hours}")
     closing = [Hour.containing(row[0]) for row in con.execute(staging_sql("stale_visits")).fetchall()]
     # Most hours in which visits will close are still to come.
-    return frozenset(build_ids(con, schema, "typed", closing)) if closing else frozenset()
+    return frozenset(build_ids(con, schema, "typed", closing)).difference(hours) if closing else frozenset()

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from lf_dagster.hours import Hour
 from lf_dagster.simulators.faults import Fault
 from tests.automation.rows import Life
 from tests.automation.works import Works, works
@@ -176,6 +178,35 @@ def test_a_rerun_is_not_late(shop: Works):
         True,
         "The hour was complete here before; its first delivery was judged.",
     )
+
+
+FACTS_OF_THE_FIRST_VERSION = {
+    *("project", "destination", "hour", "run_id", "events", "delivered", "rejected", "skipped", "outstanding", "gone")
+}
+
+
+def as_first_version_wrote(path: str) -> None:
+    """A ledger with the facts that the first version gave it: not when it was delivered, nor of which build."""
+    file = Path(path)
+    rows = pq.read_table(file)
+    facts = {name: value for name, value in (rows.schema.metadata or {}).items() if name.startswith(b"lf_dagster.")}
+    kept = {name: facts[name] for name in facts if name.decode().split(".")[1] in FACTS_OF_THE_FIRST_VERSION}
+    file.unlink()
+    pq.write_table(rows.replace_schema_metadata(kept), file)
+
+
+def test_an_hour_that_the_first_version_delivered_can_be_rerun(shop: Works):
+    assert hour(shop, TWELVE)
+    held = shop.mixpanel.state.standin.store.events(view="raw")
+    for destination in shop.settings.destinations:
+        as_first_version_wrote(shop.lake.ledger_path("shop", destination, Hour.from_key(TWELVE)))
+    assert hour(shop, TWELVE)
+    again = said(shop, "mixpanel", "on_time")[TWELVE]
+    assert (again.passed, again.description) == (
+        True,
+        "The hour was complete here before; its first delivery was judged.",
+    )
+    assert shop.mixpanel.state.standin.store.events(view="raw") == held
 
 
 @pytest.mark.slow

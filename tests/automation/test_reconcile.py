@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from lf_dagster.accounting import last_audit
 from lf_dagster.hours import Hour
 from lf_dagster.simulators.faults import Fault
 from lf_dagster.simulators.world import Ageing, WorldSettings, build_world
@@ -88,6 +90,20 @@ def test_the_schedule_leaves_an_hour_alone_that_is_being_worked_on(shop: Works):
     shop.at("2026-09-07T11:30")
     under_way(shop, "2026-09-07-10:00", "2026-09-07-10:00")
     assert shop.scheduled() == []
+
+
+@pytest.mark.parametrize("partition", ["eu", "2026-11", "2026-09-07-10:00|eu"])
+def test_runs_of_own_assets_with_other_partitions_do_not_matter(shop: Works, partition: str):
+    own = dg.DagsterRun(
+        job_name="__ASSET_JOB",
+        asset_selection=frozenset({dg.AssetKey(["shop", "by_region"])}),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={"dagster/partition": partition},
+    )
+    shop.instance.add_run(own)
+    assert len(shop.ask()) == 2, "as many as may be in flight"
+    [request] = shop.at("2026-09-07T12:30").due("hourly")
+    assert request.partition_key == "2026-09-07-11:00"
 
 
 def test_without_keys_nothing_is_asked_for_and_the_variable_is_named(shop: Works, monkeypatch):
@@ -193,6 +209,22 @@ def test_an_old_hour_that_becomes_stale_is_rerun_whatever_its_age(short_sighted:
     assert tags_of(request) == ("2026-09-05-00:00", "2026-09-05-00:00", "touched")
     assert assets_of(request) == EVERYTHING - {"raw_observations", "raw_scores"}
     assert shop.ask() == []
+
+
+@pytest.mark.slow
+def test_hours_before_a_start_that_was_moved_on_are_left_as_they_are(shop: Works):
+    shop.at("2026-09-05T05:50").settle()
+    with Warehouse.of(shop.settings, shop.lake).connect() as con:
+        mark_stale(con, "shop", [Hour.from_key("2026-09-05-01:00"), Hour.from_key("2026-09-05-03:00")], shop.clock.now)
+    moved = shop.settings.model_copy(update={"start": "2026-09-05-03:00"})
+    later = dataclasses.replace(shop, settings=moved)
+    assert [tags_of(request) for request in later.settle()] == [("2026-09-05-03:00", "2026-09-05-03:00", "touched")]
+    assert later.skipped == "every hour is settled"
+    assert later.settled_until() == "2026-09-05-05:00"
+    assert later.audit().success
+    assert [item.hour.key for item in last_audit(shop.lake, "shop").hours] == ["2026-09-05-03:00", "2026-09-05-04:00"]
+    shop.cursor = later.cursor
+    assert [tags_of(request) for request in shop.settle()] == [("2026-09-05-01:00", "2026-09-05-01:00", "touched")]
 
 
 def test_requests_carry_what_backoff_is_counted_from(shop: Works):

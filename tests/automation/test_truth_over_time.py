@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lf_dagster.warehouse import Warehouse
 from tests.automation.rows import Life
 from tests.automation.works import Works, tags_of, works
 
@@ -143,3 +144,20 @@ def test_a_score_that_comes_days_later_finds_its_trace(tmp_path: Path, life: Lif
         late = world.posthog_events()["score late"]
         assert (late["distinct_id"], late["properties"]["langfuse_trace_name"]) == ("u1", "chat")
         assert world.settled_until() == "2026-09-10-10:00"
+
+
+def test_events_that_were_held_over_an_upgrade_are_made_again_before_they_are_sent(tmp_path: Path, life: Life):
+    life.span("next", "07T11:05", trace="u")
+    held = {"mixpanel": {"hold_hours": 2}, "posthog": None, "reconcile": {"revisit_hours": []}}
+    with works(tmp_path, life.store, start="2026-09-07T10:00", now="2026-09-07T11:30", **held) as world:
+        day(world, "2026-09-07T11:30", since="2026-09-07T11:30")
+        with Warehouse.of(world.settings, world.lake).connect() as con:
+            # As an earlier version's table was, whose catalogue did not have the property.
+            con.execute("ALTER TABLE warehouse.shop.trace_events DROP COLUMN langfuse_trace_name")
+        assert world.at("2026-09-07T12:30").scheduled()
+        assert world.mixpanel_events() == {}
+
+        world.at("2026-09-07T13:10")
+        assert tags_of(world.tick()[0]) == ("2026-09-07-10:00", "2026-09-07-10:00", "events_reshaped")
+        assert world.mixpanel_events()["trace t"]["properties"]["langfuse_trace_name"] == "chat"
+        assert world.ask() == []

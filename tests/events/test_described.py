@@ -32,3 +32,11 @@ def test_a_file_about_other_events_is_ignored(tmp_path: Path, monkeypatch: pytes
         monkeypatch.undo()
         described._held.cache_clear()
         _models.cache_clear()
+
+
+def test_a_kind_is_found_in_whichever_file_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = {event.kind: event for event in load_catalogue()}
+    assert [load_catalogue([event.kind]) for event in every.values()] == [(event,) for event in every.values()]
+    # As a new kind is, of whose name nobody told where it stands.
+    monkeypatch.setattr("lf_dagster.events.catalogue._AGENTS", ())
+    assert load_catalogue(["trace", "agent_run"]) == (every["trace"], every["agent_run"])

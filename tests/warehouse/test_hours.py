@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import duckdb
 import pytest
 
 from lf_dagster.hours import Hour, hour_range, iso
-from lf_dagster.warehouse import Build, builds_since, numbers_by_hour
+from lf_dagster.warehouse import Build, builds_since, load_models, numbers_by_hour
+from lf_dagster.warehouse.models import AUDIT_COLUMNS, staging_sql
 from tests.warehouse.extracts import NOW, Project, hours_of, recorded, v2_row
 
 H = Hour.from_key("2026-11-21-05:00")
@@ -103,3 +105,11 @@ def test_a_warehouse_without_tables_has_no_builds_and_no_numbers(project: Projec
         con.execute(f"CREATE SCHEMA warehouse.{project.settings.name}")
     assert builds(project) == {}
     assert numbers_by_hour(project.warehouse, project.settings.name, [H]) == {}
+
+
+def test_a_run_compares_every_column_of_a_trace_to_tell_the_hours_that_it_touched():
+    """One that is left out here would stay as it was in a trace whose rows changed in another hour."""
+    [traces] = [model for model in load_models("typed") if model.name == "traces"]
+    follow = {"trace_id", "duration_s", *AUDIT_COLUMNS}
+    compared = set(re.findall(r"\bn\.(\w+)", staging_sql("stale_hours")))
+    assert {column.name for column in traces.columns} - follow <= compared

@@ -87,6 +87,9 @@ def test_visits_over_traces_of_several_shares_become_stale(tmp_path: Path) -> No
     # The session pauses for 4 hours by default, so its visit closes at 04:20.
     assert project.settings.session_idle_hours == 4
     assert project.run([FIRST]).touched_hours == {later}
+    # The hours of a run are no hours that are left to be rerun.
+    project.extract_v2(rows, [FIRST])
+    assert project.run([FIRST, later]).touched_hours == frozenset()
 
 
 def test_wide_rows_make_slices_that_hold_each_row_of_a_share_once() -> None:
