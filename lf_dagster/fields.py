@@ -29,6 +29,10 @@ def _origin(value: str) -> str:
         raise ValueError("a URL with a user or password in it, which would be sent instead of the keys")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"not a URL with http:// or https://: {value!r}")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError(f"not a URL with a port that there can be: {value!r}") from None
     return text
 
 

@@ -87,6 +87,7 @@ def test_without_an_environment_only_explicit_values_count():
     ("explicit", "field"),
     [
         ({"langfuse": {"host": "cloud.langfuse.com"}}, "langfuse.host"),
+        ({"langfuse": {"host": "https://langfuse.example.com:70000"}}, "langfuse.host"),
         ({"langfuse": {"page_size": 1001}}, "langfuse.page_size"),
         ({"langfuse": {"page_size": 0}}, "langfuse.page_size"),
         ({"name": "Shop Assistant"}, "name"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -34,5 +35,15 @@ def main() -> None:
     try:
         app()
     except LfDagsterError as error:
-        errors.print(str(error), style="red", markup=False, highlight=False)
-        sys.exit(1)
+        _end(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A folder that may only be read, a disk that is full: no fault of the program.
+        _end(error)
+
+
+def _end(error: Exception) -> NoReturn:
+    # The terminal wraps it: a path that is broken here can be neither copied nor searched for.
+    errors.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(1)

@@ -164,6 +164,17 @@ def test_a_demo_leaves_a_folder_alone_that_holds_something_else(
     assert (tmp_path / "data" / "mine.txt").read_text() == "mine"
 
 
+def test_a_folder_that_cannot_be_made_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").touch()
+    code, error = call(["demo", "--folder", "file/demo", "--hours", "1"], tmp_path, monkeypatch, capfd)
+    assert code == 1
+    assert "Not a directory" in error
+    assert "file/demo" in error
+    assert "Traceback" not in error
+
+
 def test_an_env_file_of_another_encoding_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
