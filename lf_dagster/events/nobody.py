@@ -23,4 +23,6 @@ _BLANK = r"[\s\v\x1c-\x1f\x85\p{Z}\x{feff}]"
 
 def bare(text: str) -> str:
     """SQL: a text without blanks on either side. DuckDB's `trim` leaves tabs and line ends, the destinations do not."""
-    return f"regexp_replace({text}, '^{_BLANK}+|{_BLANK}+$', '', 'g')"
+    # Most texts begin and end with ASCII that is no blank, and need no pattern.
+    plain = " AND ".join(f"({text})[{end}] > ' ' AND ({text})[{end}] <= '~'" for end in (1, -1))
+    return f"CASE WHEN {plain} THEN {text} ELSE regexp_replace({text}, '^{_BLANK}+|{_BLANK}+$', '', 'g') END"
